@@ -1,0 +1,101 @@
+"""`taskbridge worker`: run a service's tasks from Kafka."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import secrets
+import signal
+import socket
+from typing import Any
+
+import click
+
+from taskbridge.cli.context import pass_bridge
+
+LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+@click.command()
+@click.option("--service", required=True, help="The service whose tasks are run.")
+@click.option("--processes", type=click.IntRange(1, 256), default=None, help="Executors.  [default: CPU count]")
+@click.option(
+    "--role",
+    type=click.Choice(["live", "shadow"]),
+    default="live",
+    show_default=True,
+    help="live runs tasks; shadow checks copies and runs nothing.",
+)
+@click.option(
+    "--loglevel",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="WARNING",
+    show_default=True,
+    help="As for `celery worker`.",
+)
+@click.option("--drain-timeout", type=float, help="Seconds for running tasks after SIGTERM.  [default: the setting]")
+@click.pass_context
+@pass_bridge
+def worker(
+    bridge: Any,
+    context: click.Context,
+    service: str,
+    processes: int | None,
+    role: str,
+    loglevel: str,
+    drain_timeout: float | None,
+) -> None:
+    """
+    Run a service's tasks from Kafka.
+
+    One consumer feeds the executor processes. SIGTERM or Ctrl-C lets running tasks finish; what has not begun stays in
+    the topic for the next worker.
+
+    \b
+    Examples:
+      taskbridge worker --service orders --processes 2
+      taskbridge worker --service orders --role shadow --processes 1
+    """
+    from taskbridge.adapters.celery import executor
+    from taskbridge.adapters.celery.zygote import APP_VARIABLE, HOSTNAME_VARIABLE
+    from taskbridge.adapters.kafka.consumer import KafkaRecordSource
+    from taskbridge.worker.supervisor import Options, Supervisor
+
+    settings = bridge.settings
+    chosen = settings.service(service)
+    host = socket.gethostname()
+    logging.basicConfig(level=loglevel.upper(), format="[%(asctime)s: %(levelname)s/Supervisor] %(message)s")
+    os.environ[APP_VARIABLE] = context.obj
+    os.environ[HOSTNAME_VARIABLE] = f"taskbridge-{service}@{host}"
+    # Celery's own variable: what its process initializer sets logging up with.
+    os.environ["CELERY_LOG_LEVEL"] = str(logging.getLevelNamesMapping()[loglevel.upper()])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([executor.ZYGOTE])
+    topic = settings.topic(service) if role == "live" else settings.shadow_topic(service)
+    options = Options(
+        service=service,
+        topic=topic,
+        group=settings.group(service, role),
+        dead_letter_topic=settings.dead_letter_topic(service),
+        source_name=f"{host}:{os.getpid()}:{secrets.token_hex(4)}",
+        processes=processes or os.cpu_count() or 1,
+        drain_timeout=settings.drain_timeout if drain_timeout is None else drain_timeout,
+        kind="copy" if role == "shadow" else "run",
+    )
+    supervisor = Supervisor(
+        options,
+        KafkaRecordSource(settings.kafka, topic, options.group, settings.group_protocol, options.source_name),
+        bridge.confirmed,
+        bridge.observer,
+        executor.main,
+        executor.ExecutorOptions(topic, role, chosen.max_deliveries),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.run(
+        on_ready=lambda: click.echo(
+            f"worker ready: {options.processes} executors, topic {topic}, group {options.group}", err=True
+        )
+    )
+    bridge.close()
+    click.echo(f"worker stopped: {supervisor.finished} records", err=True)

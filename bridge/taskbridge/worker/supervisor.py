@@ -1,0 +1,378 @@
+"""
+The loop that moves records from the log to executors and offsets back to the log.
+
+The supervisor never runs a task and never waits for one, so a task may take hours while the group stays joined. An
+executor's death costs the record that was running there, and nothing else: the records behind it go to the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskbridge.exceptions import BrokerUnavailable, ConfigurationError
+from taskbridge.observation import Kind
+from taskbridge.ports import ConfirmedPublisher, Observer
+from taskbridge.worker.batching import Estimator
+from taskbridge.worker.channel import Verdict
+from taskbridge.worker.entry import Entry, header, size_of
+from taskbridge.worker.executors import PREFETCH_BYTES, Executor, ExecutorTarget, wait_for_news
+from taskbridge.worker.rows import Rows
+from taskbridge.worker.settling import Settlement
+from taskbridge.worker.source import Assigned, RecordSource
+from taskbridge.worker.tracker import METADATA_LIMIT, PartitionTracker
+
+logger = logging.getLogger(__name__)
+
+BUFFER_RECORDS = 2_000
+"""Records that may wait in the supervisor; at this number it stops fetching."""
+
+BUFFER_BYTES = 32 * 1024 * 1024
+"""Bytes that may wait in the supervisor."""
+
+COMMIT_INTERVAL = 0.2
+"""Seconds between commits; what finished since the last one is run again after a crash of the whole worker."""
+
+PAUSE_AFTER = 1.0
+"""Seconds with a full buffer after which partitions are paused, so that polling can go on without fetching."""
+
+BUSY_POLL = 0.002
+IDLE_POLL = 0.1
+"""Seconds to wait for records while executors are waiting for work, or nothing is going on."""
+
+START_FAILURES = 3
+"""Executors that may die in a row before they were ready; then the worker gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a supervisor is to do. `kind` is `run` for the live role and `copy` for the shadow role."""
+
+    service: str
+    topic: str
+    group: str
+    dead_letter_topic: str
+    source_name: str
+    processes: int
+    drain_timeout: float
+    kind: Kind = "run"
+
+
+class Supervisor:
+    """
+    One consumer and its executors.
+
+    `run` returns after `stop` was called and running tasks have finished, or their time to drain is over.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        source: RecordSource,
+        publisher: ConfirmedPublisher,
+        observer: Observer,
+        target: ExecutorTarget,
+        executor_options: Any,
+    ) -> None:
+        self._options = options
+        self._source = source
+        self._target = target
+        self._executor_options = executor_options
+        self._executors: list[Executor] = []
+        self._trackers: dict[int, PartitionTracker] = {}
+        self._buffer: deque[Entry] = deque()
+        self._buffer_bytes = 0
+        self._estimator = Estimator()
+        self._settlement = Settlement(publisher, options.topic, options.dead_letter_topic)
+        self._rows = Rows(observer, options.kind, options.service, options.source_name)
+        self._committed: dict[int, tuple[int, str]] = {}
+        self._commit_at = 0.0
+        self._full_since = 0.0
+        self._paused: set[int] = set()
+        self._stopping = False
+        self._start_failures = 0
+        self.finished = 0
+        """Records that have ended since the start."""
+
+    def stop(self) -> None:
+        """Ask `run` to finish what is running and to return; safe in a signal handler."""
+        self._stopping = True
+
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """
+        Consume until stopped. `on_ready` is called once the group is being joined and the executors can work.
+
+        Raises ConfigurationError when the topic is missing or the executors cannot start, BrokerUnavailable when
+        Kafka cannot be reached at the start.
+        """
+        try:
+            self._executors = [self._start_executor(number) for number in range(1, self._options.processes + 1)]
+            while not self._stopping and not all(executor.ready for executor in self._executors):
+                wait_for_news(self._executors, 0.5)
+                self._serve()
+            if not self._stopping:
+                self._source.open(self._on_assigned, self._on_revoked, self._on_lost)
+                on_ready()
+            while not self._stopping:
+                self._step()
+            self._drain()
+        finally:
+            self._end_executors()
+
+    # The loop
+
+    def _step(self) -> None:
+        self._fetch()
+        self._serve()
+        self._hand_out()
+        self._settle()
+        self._commit(time.monotonic())
+
+    def _fetch(self) -> None:
+        now = time.monotonic()
+        room = BUFFER_RECORDS - len(self._buffer)
+        if room > 0 and self._buffer_bytes < BUFFER_BYTES:
+            self._full_since = 0.0
+            self._resume_paused()
+            for record in self._source.poll(self._patience(), room):
+                self._accept(record.partition, record.offset, record.key, record.value, record.headers)
+            return
+        # The buffer is full. For a moment that is no reason to tell the client, which drops what it has prefetched.
+        self._full_since = self._full_since or now
+        if now - self._full_since < PAUSE_AFTER:
+            wait_for_news(self._executors, BUSY_POLL)
+            return
+        wanted = [partition for partition in self._trackers if partition not in self._paused]
+        if wanted:
+            self._source.pause(wanted)
+            self._paused.update(wanted)
+        for record in self._source.poll(0.0, 1):
+            self._accept(record.partition, record.offset, record.key, record.value, record.headers)
+        wait_for_news(self._executors, IDLE_POLL)
+
+    def _patience(self) -> float:
+        """Return how long to wait for records: not at all while an executor could be given some."""
+        if self._buffer:
+            return 0.0 if any(executor.wants() for executor in self._executors) else BUSY_POLL
+        busy = any(executor.held for executor in self._executors)
+        return BUSY_POLL if busy else IDLE_POLL
+
+    def _accept(self, partition: int, offset: int, key: bytes | None, value: bytes | None, headers: Any) -> None:
+        tracker = self._trackers.get(partition)
+        if tracker is None or not tracker.fetched(offset):
+            return
+        entry = Entry(tracker, partition, offset, key, value, headers, header(headers, "task"), size_of(value, headers))
+        self._buffer.append(entry)
+        self._buffer_bytes += entry.size
+
+    def _resume_paused(self) -> None:
+        if not self._paused:
+            return
+        ready = [
+            partition
+            for partition in self._paused
+            if partition not in self._trackers or len(self._trackers[partition].metadata()) < METADATA_LIMIT
+        ]
+        self._paused.difference_update(ready)
+        mine = [partition for partition in ready if partition in self._trackers]
+        if mine:
+            self._source.resume(mine)
+
+    def _hand_out(self) -> None:
+        for executor in sorted(self._executors, key=lambda one: one.batches):
+            if not self._buffer:
+                return
+            if executor.wants():
+                entries = self._take_batch(busy=executor.batches > 0)
+                if entries:
+                    self._give(executor, entries)
+
+    def _take_batch(self, busy: bool) -> list[Entry]:
+        count = self._estimator.batch(entry.task for entry in self._buffer)
+        entries: list[Entry] = []
+        size = 0
+        while len(entries) < count:
+            entry = self._buffer[0]
+            size += entry.size
+            if size > PREFETCH_BYTES and (entries or busy):
+                break
+            self._buffer_bytes -= entry.size
+            entries.append(self._buffer.popleft())
+        return entries
+
+    def _give(self, executor: Executor, entries: Sequence[Entry]) -> None:
+        try:
+            executor.give(entries)
+        except OSError:
+            # It died in this moment; `_serve` finds the entries in its wreck.
+            logger.debug("executor %d died while it was given work", executor.number)
+
+    def _serve(self) -> None:
+        """Take in what executors have done; bury the dead."""
+        now = time.monotonic()
+        for index, executor in enumerate(self._executors):
+            alive = executor.alive
+            self._rows.add(executor.receive())
+            for ending in executor.ended():
+                if ending.verdict is None:
+                    self._finish(ending.entry)
+                    self._estimator.learn(ending.entry.task, ending.finished - ending.started)
+                else:
+                    self._settlement.add(ending.entry, ending.verdict)
+            executor.enforce_limits(now)
+            if not alive:
+                self._executors[index] = self._replace(executor)
+        self._rows.flush(all_of_them=not self._buffer)
+
+    def _finish(self, entry: Entry) -> None:
+        entry.tracker.finish(entry.offset)
+        self.finished += 1
+
+    # Executors
+
+    def _start_executor(self, number: int) -> Executor:
+        return Executor(number, self._target, self._executor_options)
+
+    def _replace(self, executor: Executor) -> Executor:
+        if executor.failure:
+            raise ConfigurationError(executor.failure)
+        self._start_failures = 0 if executor.ready else self._start_failures + 1
+        if self._start_failures >= START_FAILURES:
+            raise ConfigurationError(
+                f"{START_FAILURES} executors in a row died while they loaded the application"
+                f" (exit status {executor.process.exitcode}); see the log above for why"
+            )
+        self._bury(executor)
+        executor.join(0)
+        return self._start_executor(executor.number)
+
+    def _bury(self, executor: Executor) -> None:
+        for ending in executor.unreported:
+            self._rows.reconstruct(ending.entry, ending.outcome, ending.started, ending.finished)
+        running, waiting, obituary = executor.wreck()
+        if running is not None:
+            logger.error(
+                "executor %d (pid %s) died (%s, exit status %d) while it ran %s at partition %d offset %d",
+                executor.number,
+                executor.process.pid,
+                obituary.cause,
+                obituary.exitcode,
+                running.task,
+                running.partition,
+                running.offset,
+            )
+            if running.obituary is None:
+                running.obituary = obituary
+                waiting.insert(0, running)
+            else:
+                # Recording the failure itself kills executors: that must not go on for ever.
+                detail = "an executor died while it recorded the failure"
+                self._settlement.add(running, Verdict(-1, "dead", "worker_lost", detail, ""))
+                self._rows.reconstruct(running, "dead", 0.0, 0.0, "worker_lost")
+        for entry in reversed(waiting):
+            if entry.tracker.active:
+                self._buffer.appendleft(entry)
+                self._buffer_bytes += entry.size
+
+    def _end_executors(self) -> None:
+        for executor in self._executors:
+            executor.stop()
+        for executor in self._executors:
+            executor.join(5.0)
+        self._executors = []
+
+    def _settle(self) -> None:
+        for entry in self._settlement.settle(time.monotonic()):
+            self._finish(entry)
+
+    # Offsets
+
+    def _commit(self, now: float, wait: bool = False, only: Sequence[int] | None = None) -> None:
+        if now < self._commit_at and not wait:
+            return
+        self._commit_at = now + COMMIT_INTERVAL
+        for partition in self._source.failed_commits():
+            self._committed.pop(partition, None)
+        offsets = {}
+        for partition, tracker in self._trackers.items():
+            if only is not None and partition not in only:
+                continue
+            position = (tracker.watermark(), tracker.metadata())
+            if len(position[1]) >= METADATA_LIMIT and partition not in self._paused:
+                self._source.pause([partition])
+                self._paused.add(partition)
+            if self._committed.get(partition) != position:
+                offsets[partition] = position
+        if not offsets:
+            return
+        self._source.commit(offsets, wait)
+        self._committed.update(offsets)
+
+    # The group
+
+    def _on_assigned(self, assigned: Sequence[Assigned]) -> None:
+        for partition, committed, metadata in assigned:
+            if committed < 0:
+                logger.error(
+                    "%s partition %d is not consumed: group %s has no committed offset for it, and where to begin is"
+                    " not for the worker to guess; run `taskbridge topics` to set it",
+                    self._options.topic,
+                    partition,
+                    self._options.group,
+                )
+                continue
+            self._trackers[partition] = PartitionTracker(committed, metadata)
+            self._committed[partition] = (committed, metadata)
+
+    def _on_revoked(self, partitions: Sequence[int]) -> None:
+        """Finish what runs of these partitions, then commit: who has them next begins where we ended."""
+        self._forget_buffered(set(partitions))
+        deadline = time.monotonic() + self._options.drain_timeout
+        while self._holds(partitions) and time.monotonic() < deadline:
+            wait_for_news(self._executors, 0.05)
+            self._serve()
+            self._settle()
+            # What a dead executor leaves waiting came back to the buffer and is not ours any more; an obituary is.
+            self._forget_buffered(set(partitions))
+            self._hand_out()
+        try:
+            self._commit(time.monotonic(), wait=True, only=partitions)
+        except BrokerUnavailable as error:
+            logger.warning("what finished in partitions %s since the last commit will run again: %s", partitions, error)
+        self._drop(partitions)
+
+    def _on_lost(self, partitions: Sequence[int]) -> None:
+        logger.warning(
+            "partitions %s were lost to another member; what they had running here may run twice", partitions
+        )
+        self._forget_buffered(set(partitions))
+        self._drop(partitions)
+
+    def _drop(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            tracker = self._trackers.pop(partition, None)
+            if tracker is not None:
+                tracker.active = False
+            self._committed.pop(partition, None)
+            self._paused.discard(partition)
+
+    def _forget_buffered(self, partitions: set[int]) -> None:
+        kept = [entry for entry in self._buffer if entry.partition not in partitions or entry.obituary is not None]
+        self._buffer = deque(kept)
+        self._buffer_bytes = sum(entry.size for entry in kept)
+
+    def _holds(self, partitions: Sequence[int]) -> bool:
+        mine = set(partitions)
+        held = (entry for executor in self._executors for _, entry in executor.held)
+        unsettled = self._settlement.waiting()
+        return any(entry.partition in mine for group in (held, unsettled, self._buffer) for entry in group)
+
+    def _drain(self) -> None:
+        """Leave the group: that revokes every partition, which waits for what is running and commits."""
+        self._source.close()
+        self._serve()
+        self._rows.flush(all_of_them=True)
