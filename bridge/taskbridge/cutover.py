@@ -7,6 +7,8 @@ is refreshed when a dispatch looks, so that there is no thread to lose in a fork
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -136,19 +138,34 @@ class FlagCache:
         self._version = -1
         self._next_look = float("-inf")
         self._last_read = float("-inf")
+        self._lock = threading.Lock()
+        self._lock_owner = os.getpid()
         self.failures = 0
 
     def get(self, service: str) -> Flag:
         """Return the flag of `service`, or its floor when it was never set or cannot be read for too long."""
         now = self._clock()
         if now >= self._next_look:
-            self._refresh(now)
+            # While one thread looks, the others go on with what is known, unless that is too old to go by.
+            lock = self._own_lock()
+            if lock.acquire(blocking=now - self._last_read > self._stale_after):
+                try:
+                    if now >= self._next_look:
+                        self._refresh(now)
+                finally:
+                    lock.release()
         if now - self._last_read > self._stale_after:
             return self._floors[service]
         return self._flags.get(service) or self._floors[service]
 
+    def _own_lock(self) -> threading.Lock:
+        pid = os.getpid()
+        if self._lock_owner != pid:
+            # A lock that another thread of the parent held at the fork would never be released here.
+            self._lock_owner, self._lock = pid, threading.Lock()
+        return self._lock
+
     def _refresh(self, now: float) -> None:
-        self._next_look = now + self._max_age
         try:
             changed = self._store.flags_since(self._version)
         except StoreUnavailable:
@@ -156,6 +173,7 @@ class FlagCache:
             # A store that hangs costs its own time limit: look again only after as long as the look itself took.
             self._next_look = self._clock() + self._max_age
             return
+        self._next_look = now + self._max_age
         self._last_read = now
         for flag in changed:
             self._flags[flag.service] = flag

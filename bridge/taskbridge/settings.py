@@ -176,6 +176,7 @@ class Settings:
         if "kafka" in values:
             raise ConfigurationError('TASKBRIDGE["kafka"] is not a setting: Kafka is configured by KAFKA_* variables')
         _check_types(cls, values, 'TASKBRIDGE["{}"]', skip=("kafka", "services"))
+        _check_positive(values, 'TASKBRIDGE["{}"]')
         built: dict[str, ServiceSettings] = {}
         for name, options in services.items():
             built[_checked_name(name, "service")] = _service(name, options)
@@ -226,9 +227,9 @@ def _service(name: str, options: Any) -> ServiceSettings:
     _check_types(ServiceSettings, values, place, skip=("name",))
     if not values.get("tasks") and not values.get("queues"):
         raise ConfigurationError(f'TASKBRIDGE["services"]["{name}"] needs "tasks" or "queues": it would match nothing')
-    for key in ("partitions", "max_deliveries"):
-        if values.get(key, 1) < 1:
-            raise ConfigurationError(f"{place.format(key)} must be at least 1")
+    if values.get("replication_factor") == -1:
+        del values["replication_factor"]
+    _check_positive(values, place)
     return ServiceSettings(name=name, **values)
 
 
@@ -238,6 +239,13 @@ def _checked_name(name: Any, what: str) -> str:
             f"{what} {name!r}: use up to 63 lower-case letters, digits, - and _, beginning with a letter or digit"
         )
     return name
+
+
+def _check_positive(values: Mapping[str, Any], place: str) -> None:
+    for key, value in values.items():
+        # Written so that NaN does not pass.
+        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < float("inf"):
+            raise ConfigurationError(f"{place.format(key)} must be above 0, not {value!r}")
 
 
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {

@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import traceback
-from types import SimpleNamespace
 from typing import Any
 
 from celery import signals
@@ -29,6 +28,16 @@ failure = ""
 """Why the application could not be loaded; executors report it and end."""
 
 
+class WorkerIdentity:
+    """What receivers of `worker_init` ask of the worker that sends it."""
+
+    pool_cls = "celery.concurrency.prefork:TaskPool"
+
+    def __init__(self, application: Any) -> None:
+        self.app = application
+        self.hostname = hostname
+
+
 def load(name: str) -> Any:
     """Import the Celery application called `name`, and its task modules, as a Celery worker does."""
     mark_kafka()
@@ -38,8 +47,7 @@ def load(name: str) -> Any:
     found.log.setup(
         loglevel=os.environ.get("TASKBRIDGE_WORKER_LOGLEVEL", "WARNING"), redirect_stdouts=False, hostname=hostname
     )
-    sender = SimpleNamespace(app=found, hostname=hostname, pool_cls="celery.concurrency.prefork:TaskPool")
-    signals.worker_init.send(sender=sender)
+    signals.worker_init.send(sender=WorkerIdentity(found))
     found.loader.init_worker()
     found.finalize()
     return found

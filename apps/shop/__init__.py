@@ -1,0 +1,1 @@
+"""The reference system: an order-management system with one Django app per service."""

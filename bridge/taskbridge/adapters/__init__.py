@@ -1,0 +1,1 @@
+"""What connects the core to Celery and Kafka."""

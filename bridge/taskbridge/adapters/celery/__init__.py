@@ -1,0 +1,1 @@
+"""Celery: the hook that diverts dispatches, what its workers report, and sending back."""

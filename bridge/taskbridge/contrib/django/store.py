@@ -1,0 +1,214 @@
+"""Flags and pending messages in PostgreSQL, for `taskbridge.ports`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Thread
+from typing import Literal
+from zlib import crc32
+
+from taskbridge.contrib.django.session import Sessions
+from taskbridge.cutover import Flag, Stage
+from taskbridge.exceptions import ConfigurationError, StoreUnavailable
+from taskbridge.ports import PendingMessage
+
+log = logging.getLogger("taskbridge.store")
+
+FLAG_LIMIT = 0.2
+"""Seconds that a dispatch waits for flags."""
+
+FIRST_FLAG_LIMIT = 2.0
+"""Seconds that the first dispatch of a process waits for flags, which includes opening a connection."""
+
+WRITE_LIMIT = 5.0
+"""Seconds for one statement that a dispatch cannot do without."""
+
+CAPACITY_INTERVAL = 2.0
+"""Seconds for which a process believes that a table has room."""
+
+SHARDS = 64
+
+Table = Literal["delayed", "outbox"]
+
+
+def shard(service: str, key: str) -> int:
+    """Return the shard of a key, 0 to 63; rows of one shard are relayed by one process at a time."""
+    return crc32(f"{service}\x1f{key}".encode()) % SHARDS
+
+
+def flag(service: str, stage: str, basis_points: int, epoch: int, version: int) -> Flag:
+    """Return the flag in a row; raises ConfigurationError for a stage that a newer release wrote."""
+    if stage not in set(Stage):
+        raise ConfigurationError(
+            f"service {service!r} is in stage {stage!r}, which this version of taskbridge does not know: upgrade it"
+        )
+    return Flag(service, Stage(stage), basis_points, epoch, version)
+
+
+@dataclass(frozen=True, slots=True)
+class FlagState:
+    """A flag and when it changed."""
+
+    flag: Flag
+    changed_at: datetime
+
+
+class DjangoStore:
+    """
+    The bridge's tables in the Django database `alias`: a FlagStore and a PendingStore.
+
+    Every call is a transaction of its own over the bridge's own connection, whatever the caller's is doing.
+    """
+
+    def __init__(self, alias: str = "default", max_pending: int = 1_000_000) -> None:
+        """
+        `max_pending` is how many rows each of the tables may hold.
+
+        Raises ConfigurationError unless `alias` is a PostgreSQL database of Django's settings.
+        """
+        self.sessions = Sessions(alias)
+        self._max_pending = max_pending
+        self._reading: Thread | None = None
+        self._looked_in = 0
+        self._room_until: dict[Table, float] = {}
+        self._strange: set[tuple[str, str]] = set()
+
+    def flags_since(self, version: int) -> Sequence[Flag]:
+        """
+        Return the flags whose version is above `version`.
+
+        Raises StoreUnavailable after FLAG_LIMIT at the latest, even when the server hangs or the network swallows
+        everything, which no time limit of the driver covers: hence a thread, which ends with the look.
+        """
+        if self._reading is not None and self._reading.is_alive():
+            raise StoreUnavailable(
+                f"database {self.sessions.alias!r} still does not answer an earlier look at the flags"
+            )
+        limit = FLAG_LIMIT
+        if self._looked_in != os.getpid():
+            self._looked_in = os.getpid()
+            limit = FIRST_FLAG_LIMIT
+        answer: Future[list[Flag]] = Future()
+        self._reading = Thread(target=self._answer_flags, args=(version, limit, answer), daemon=True)
+        self._reading.start()
+        try:
+            return answer.result(timeout=limit)
+        except FutureTimeoutError:
+            raise StoreUnavailable(
+                f"database {self.sessions.alias!r} did not answer within {limit:g} s when asked for flags"
+            ) from None
+
+    def _answer_flags(self, version: int, limit: float, answer: Future[list[Flag]]) -> None:
+        try:
+            with self.sessions.transaction(limit) as cursor:
+                cursor.execute(
+                    "SELECT service, stage, basis_points, epoch, version FROM taskbridge_service_flag"
+                    " WHERE version > %s ORDER BY version",
+                    (version,),
+                )
+                rows = cursor.fetchall()
+            answer.set_result([flag(*row) for row in rows if self._is_known(row[0], row[1])])
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits for the answer
+            if not answer.done():
+                answer.set_exception(error)
+
+    def flag_states(self) -> dict[str, FlagState]:
+        """Return all flags by service, with the time of their last change; a service never moved has none."""
+        with self.sessions.transaction(WRITE_LIMIT) as cursor:
+            cursor.execute(
+                "SELECT service, stage, basis_points, epoch, version, changed_at FROM taskbridge_service_flag"
+            )
+            rows = cursor.fetchall()
+        return {row[0]: FlagState(flag(*row[:5]), row[5]) for row in rows}
+
+    def _is_known(self, service: str, stage: str) -> bool:
+        if stage in set(Stage):
+            return True
+        # A newer release wrote it: this service stays as this process knows it, and the others must not suffer.
+        if (service, stage) not in self._strange:
+            self._strange.add((service, stage))
+            log.warning(
+                "service %r is in stage %r, which this version of taskbridge does not know: upgrade it", service, stage
+            )
+        return False
+
+    def delay(self, pending: PendingMessage) -> None:
+        """Keep a message until it is due; raises StoreUnavailable, or ConfigurationError when the table is full."""
+        self._insert("delayed", pending)
+
+    def outbox(self, pending: PendingMessage) -> None:
+        """Keep a message for the relay to send to Kafka; raises as `delay` does."""
+        self._insert("outbox", pending)
+
+    def _insert(self, table: Table, pending: PendingMessage) -> None:
+        message = pending.message
+        columns = {
+            "service": pending.service,
+            "key": pending.key,
+            "shard": shard(pending.service, pending.key),
+            "task": message.task,
+            "task_id": message.task_id,
+            "body": message.body,
+            "content_type": message.content_type,
+            "content_encoding": message.content_encoding,
+            "headers": message.headers,
+            "properties": message.properties,
+            "epoch": pending.epoch,
+            "producer": pending.producer,
+            "seq": pending.seq,
+            "attempts": 0,
+        }
+        if table == "delayed":
+            columns["due"] = pending.due
+        if any("\0" in value for value in columns.values() if isinstance(value, str)):
+            raise ConfigurationError(
+                f"task {message.task}[{message.task_id}] cannot be put aside: its key, {pending.key!r}, or its id "
+                f"holds a NUL character, which PostgreSQL does not store; choose another key"
+            )
+        self._check_room(table)
+        names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
+        with self.sessions.transaction(WRITE_LIMIT) as cursor:
+            cursor.execute(
+                f"INSERT INTO taskbridge_{table} ({names}, created_at) VALUES ({places}, now())",  # noqa: S608
+                tuple(columns.values()),
+            )
+
+    def _check_room(self, table: Table) -> None:
+        now = time.monotonic()
+        if now < self._room_until.get(table, 0.0):
+            return
+        with self.sessions.transaction(WRITE_LIMIT) as cursor:
+            # The span of ids is two look-ups in an index and never less than the number of rows.
+            cursor.execute(f"SELECT coalesce(max(id) - min(id) + 1, 0) FROM taskbridge_{table}")  # noqa: S608
+            count = cursor.fetchone()[0]
+            if count >= self._max_pending:
+                cursor.execute(
+                    f"SELECT count(*) FROM (SELECT FROM taskbridge_{table} LIMIT %s) AS rows",  # noqa: S608
+                    (self._max_pending,),
+                )
+                count = cursor.fetchone()[0]
+        if count >= self._max_pending:
+            raise ConfigurationError(
+                f"the table taskbridge_{table} is full ({self._max_pending:,} rows): see that `taskbridge relay` runs "
+                f'and keeps up, or raise TASKBRIDGE["max_pending"]'
+            )
+        self._room_until[table] = now + CAPACITY_INTERVAL
+
+    def pending_counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of rows per table (`delayed`, `outbox`) and service."""
+        counts: dict[str, dict[str, int]] = {"delayed": {}, "outbox": {}}
+        with self.sessions.transaction(WRITE_LIMIT) as cursor:
+            cursor.execute(
+                "SELECT 'delayed', service, count(*) FROM taskbridge_delayed GROUP BY service"
+                " UNION ALL SELECT 'outbox', service, count(*) FROM taskbridge_outbox GROUP BY service"
+            )
+            for table, service, count in cursor.fetchall():
+                counts[table][service] = count
+        return counts

@@ -1,0 +1,168 @@
+"""
+A bridge out of Django's settings and the environment.
+
+`install` only leaves hooks behind, so that it may be called where the Celery app is made, before Django is configured.
+What they need is built when the first message is dispatched, the first task runs, or a command asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from threading import RLock
+from typing import Any
+
+import celery
+import django
+from celery import signals
+from celery.local import Proxy
+from django.conf import settings as django_settings
+
+from taskbridge.adapters.celery.addressing import Addressing
+from taskbridge.adapters.celery.hook import BridgedAMQP, install_hook
+from taskbridge.adapters.celery.observe import RunReporter, connect_observation
+from taskbridge.adapters.celery.resend import CeleryResender
+from taskbridge.adapters.kafka.observer import KafkaObserver
+from taskbridge.adapters.kafka.producer import BestEffortProducer, ConfirmedProducer
+from taskbridge.contrib.django.store import DjangoStore
+from taskbridge.cutover import FlagCache, Stage
+from taskbridge.dispatch import Dispatcher, Numbering
+from taskbridge.exceptions import ConfigurationError
+from taskbridge.settings import Settings
+
+OLDEST = {"Python": (3, 11), "Celery": (5, 4), "Django": (4, 2)}
+CELERY_BELOW = (5, 8)
+"""The hook and the worker rest on parts of Celery that may change with any minor version."""
+
+
+class Bridge:
+    """
+    Everything that one Celery app and one process need; nothing in it connects anywhere before it is used.
+
+    Raises ConfigurationError when settings, environment or a task's options do not fit.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.settings = read_settings()
+        self.store = DjangoStore(self.settings.database, self.settings.max_pending)
+        self.flags = FlagCache(
+            self.store,
+            {name: Stage.parse(service.floor) for name, service in self.settings.services.items()},
+            time.monotonic,
+            self.settings.flag_max_age,
+            self.settings.flag_stale_after,
+        )
+        self.numbering = Numbering()
+        self.confirmed = ConfirmedProducer(self.settings)
+        self.best_effort = BestEffortProducer(self.settings)
+        self.observer = KafkaObserver(self.best_effort, self.settings)
+        self.addressing = Addressing(app, self.settings)
+        self.addressing.check()
+        self.dispatcher = Dispatcher(
+            self.settings,
+            self.flags,
+            self.confirmed,
+            self.best_effort,
+            self.store,
+            self.observer,
+            self.numbering,
+        )
+        self.reporter = RunReporter(app, self.addressing, self.flags.get, self.observer, self.numbering)
+        self.resender = CeleryResender(app)
+
+    def close(self) -> None:
+        """Let go of what waits in this process, at its end."""
+        self.reporter.release()
+        self.observer.flush()
+        self.confirmed.flush()
+        self.best_effort.close()
+
+
+_lock = RLock()
+_bridges: dict[Any, Bridge] = {}
+
+
+def install(app: Any) -> None:
+    """
+    Put the bridge into a Celery app: at any time before its first publish, and once however often it is called.
+
+    Reads no settings yet. Raises ConfigurationError when the versions of Python, Celery or Django are not supported.
+    """
+    check_versions()
+    install_hook(_itself(app), dispatcher_of)
+    connect_observation(_reporter_of)
+    for signal in (signals.worker_process_shutdown, signals.worker_shutdown):
+        signal.connect(_close_all, weak=False, dispatch_uid="taskbridge.close")
+
+
+def bridge_of(app: Any) -> Bridge:
+    """Return an app's bridge; raise ConfigurationError when it was not installed or its settings do not fit."""
+    app = _itself(app)
+    if not is_installed(app):
+        raise ConfigurationError(
+            f"taskbridge is not installed in the Celery app {app.main!r}: call taskbridge.install(app) where it is made"
+        )
+    bridge = _bridges.get(app)
+    if bridge is None:
+        with _lock:
+            bridge = _bridges.get(app)
+            if bridge is None:
+                bridge = _bridges[app] = Bridge(app)
+    return bridge
+
+
+def dispatcher_of(app: Any) -> Dispatcher:
+    """Return the dispatcher of an app that the bridge was installed in."""
+    return bridge_of(app).dispatcher
+
+
+def is_installed(app: Any) -> bool:
+    """Return whether `install` was called with the app, or with the one that it was unpickled from."""
+    return isinstance(_itself(app).amqp_cls, BridgedAMQP)
+
+
+def read_settings() -> Settings:
+    """Return the settings in Django's `TASKBRIDGE` and in `KAFKA_*`; raise ConfigurationError."""
+    mapping = getattr(django_settings, "TASKBRIDGE", None)
+    if mapping is None:
+        raise ConfigurationError("Django's settings have no TASKBRIDGE: name at least one service there")
+    return Settings.from_mapping(mapping, os.environ)
+
+
+def check_versions() -> None:
+    """Raise ConfigurationError unless Python, Celery and Django are of versions that this package is tested with."""
+    found = {"Python": sys.version_info[:2], "Celery": _numbers(celery.__version__), "Django": django.VERSION[:2]}
+    for name, oldest in OLDEST.items():
+        if found[name] < oldest:
+            raise ConfigurationError(
+                f"taskbridge needs {name} {_dotted(oldest)} or later, and this is {_dotted(found[name])}"
+            )
+    if found["Celery"] >= CELERY_BELOW:
+        raise ConfigurationError(
+            f"this version of taskbridge supports Celery below {_dotted(CELERY_BELOW)}, and this is "
+            f"{_dotted(found['Celery'])}: upgrade taskbridge, or pin Celery"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _itself(app: Any) -> Any:
+    return app._get_current_object() if isinstance(app, Proxy) else app
+
+
+def _reporter_of(app: Any) -> RunReporter | None:
+    return bridge_of(app).reporter if is_installed(app) else None
+
+
+def _close_all(**_: Any) -> None:
+    for bridge in list(_bridges.values()):
+        bridge.close()

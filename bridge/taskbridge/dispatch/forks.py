@@ -1,0 +1,19 @@
+"""What must not be carried into a forked child."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+
+
+def call_in_child(method: Callable[[], None]) -> None:
+    """Call a bound method in every child that is forked while its object lives."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        found = reference()
+        if found is not None:
+            found()
+
+    os.register_at_fork(after_in_child=call)

@@ -1,0 +1,217 @@
+"""The worker among real servers, and among the faults that real servers and processes have."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.project.harness import Project, Started, wait_for
+
+
+@pytest.fixture(scope="module")
+def live(bridged: Project) -> Project:
+    """The project with every message of `work` going to Kafka."""
+    bridged.cli("cutover", "work", "mirror")
+    bridged.cli("cutover", "work", "live", "--percent", "100")
+    return bridged
+
+
+@pytest.fixture
+def worker(live: Project) -> Iterator[Started]:
+    started = live.kafka_worker()
+    yield started
+    if started.process.poll() is None:
+        assert started.terminate() == 0, started.output()
+
+
+def dispatch(live: Project, task: str, count: int, *args: Any) -> set[str]:
+    """Dispatch a task `count` times; return the ids."""
+    code = f"print(json.dumps([tasks.{task}.delay(*{args!r}).id for _ in range({count})]))"
+    return set(live.script(code))
+
+
+def runs(live: Project, ids: set[str]) -> Counter[str]:
+    """Return how often the body of each of the tasks has begun."""
+    lines = live.script("print(json.dumps([line['id'] for line in journal.read() if line['what'] == 'prerun']))")
+    return Counter(task_id for task_id in lines if task_id in ids)
+
+
+def ended(live: Project, ids: set[str]) -> bool:
+    lines = live.script("print(json.dumps([line['id'] for line in journal.read() if line['what'] == 'postrun']))")
+    return ids <= set(lines)
+
+
+def dead_letters(live: Project) -> list[dict[str, str]]:
+    """Return the headers of everything in the dead-letter topic, by offset."""
+    consumer = Consumer({"bootstrap.servers": live.environment["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "reader"})
+    try:
+        topic = f"{live.prefix}.work.dlq"
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        wanted = 0
+        for number in partitions:
+            wanted += consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        found: list[dict[str, str]] = []
+        while len(found) < wanted:
+            for message in consumer.consume(wanted - len(found), 10):
+                assert message.error() is None
+                found.append({name: (value or b"").decode() for name, value in message.headers() or []})
+        return found
+    finally:
+        consumer.close()
+
+
+def uncommitted(live: Project) -> set[str]:
+    """Return the ids of the records that the group has not committed, by watermark and metadata."""
+    brokers = live.environment["KAFKA_BOOTSTRAP_SERVERS"]
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": f"{live.prefix}.work"})
+    try:
+        topic = f"{live.prefix}.work"
+        partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
+        ids: set[str] = set()
+        for one in consumer.committed(partitions, timeout=10):
+            end = consumer.get_watermark_offsets(one, timeout=10)[1]
+            finished: set[int] = set()
+            position = one.offset
+            lengths = [int(text) for text in (one.metadata or "").partition("beyond=")[2].split(".") if text]
+            for skipped, done in zip(lengths[::2], lengths[1::2], strict=True):
+                finished.update(range(position + skipped, position + skipped + done))
+                position += skipped + done
+            reader = Consumer({"bootstrap.servers": brokers, "group.id": "reader"})
+            reader.assign([TopicPartition(topic, one.partition, one.offset)])
+            offset = one.offset
+            while offset < end:
+                message = reader.poll(10)
+                assert message is not None
+                assert message.error() is None
+                offset = message.offset() + 1
+                if message.offset() not in finished:
+                    ids.add(dict(message.headers())["id"].decode())
+            reader.close()
+        return ids
+    finally:
+        consumer.close()
+
+
+def test_sigterm_in_the_middle_of_work_loses_and_repeats_nothing(live: Project, worker: Started) -> None:
+    ids = dispatch(live, "naps", 60, 0.05)
+    wait_for(lambda: len(runs(live, ids)) >= 5, "the first tasks")
+    assert worker.terminate() == 0
+    assert 0 < len(runs(live, ids)) < len(ids), "the worker was to be stopped in the middle"
+    live.kafka_worker()
+    wait_for(lambda: ended(live, ids), "the rest of the tasks")
+    assert set(runs(live, ids).values()) == {1}
+
+
+def test_a_killed_executor_costs_only_what_it_ran(live: Project, worker: Started) -> None:
+    already = len(dead_letters(live))
+    ids = dispatch(live, "naps", 40, 0.1)
+    wait_for(lambda: len(runs(live, ids)) >= 2, "the first tasks")
+    os.kill(worker.executors()[0], signal.SIGKILL)
+    wait_for(lambda: len(runs(live, ids)) == len(ids), "all tasks")
+    counts = runs(live, ids)
+    letters = [letter for letter in dead_letters(live)[already:] if letter["id"] in ids]
+    wait_for(lambda: ended(live, ids - {letter["id"] for letter in letters}), "the ends of all but the lost one")
+    assert set(counts.values()) == {1}
+    assert [letter["dlq-reason"] for letter in letters] in ([], ["worker_lost"])
+
+
+def test_a_killed_worker_repeats_only_what_was_in_flight(live: Project, worker: Started) -> None:
+    ids = dispatch(live, "naps", 200, 0.02)
+    wait_for(lambda: len(runs(live, ids)) >= 30, "the first tasks")
+    worker.kill()
+    before, in_flight = runs(live, ids), uncommitted(live)
+    assert 0 < len(before) < len(ids)
+    live.kafka_worker()
+    wait_for(lambda: ended(live, ids), "the rest of the tasks")
+    after = runs(live, ids)
+    assert set(after) == ids
+    repeated = {task_id for task_id, count in after.items() if count > 1}
+    assert repeated == set(before) & in_flight
+    assert max(after.values()) <= 2
+
+
+def test_workers_that_come_and_go_repeat_nothing(live: Project, worker: Started) -> None:
+    ids = dispatch(live, "naps", 300, 0.02)
+    second = live.kafka_worker()
+    wait_for(lambda: len(runs(live, ids)) >= 100, "the first hundred tasks")
+    assert second.terminate() == 0
+    wait_for(lambda: ended(live, ids), "all tasks")
+    assert set(runs(live, ids).values()) == {1}
+
+
+def test_a_long_task_keeps_the_group_and_the_others_going(live: Project, worker: Started) -> None:
+    slow = dispatch(live, "naps", 1, 4)
+    quick = dispatch(live, "nothing", 200)
+    wait_for(lambda: ended(live, quick), "the quick tasks", timeout=3.5)
+    assert not ended(live, slow)
+    wait_for(lambda: ended(live, slow), "the slow task")
+    assert set(runs(live, slow | quick).values()) == {1}
+
+
+def test_records_that_cannot_run_are_dead_lettered(live: Project, worker: Started) -> None:
+    already = len(dead_letters(live))
+    producer = Producer({"bootstrap.servers": live.environment["KAFKA_BOOTSTRAP_SERVERS"]})
+    headers = {
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "task": "bridged.tasks.add",
+        "id": "an-id",
+        "celery-headers": '{"task": "bridged.tasks.add", "id": "an-id"}',
+        "celery-properties": "{}",
+    }
+    topic = f"{live.prefix}.work"
+    for value, changed in [
+        (b"not json", {}),
+        (None, {}),
+        (b"[[1, 2], {}, {}]", {"celery-headers": "not json"}),
+        (b"\x80\x04K\x01.", {"content-type": "application/x-python-serialize", "content-encoding": "binary"}),
+        (b"[[1, 2], {}, {}]", {"task": "bridged.tasks.of_another_version"}),
+        (b'{"no": "call"}', {}),
+    ]:
+        producer.produce(topic, value, b"key", headers=list({**headers, **changed}.items()))
+    producer.produce(topic, b"[[1, 2], {}, {}]", b"key")
+    assert producer.flush(10) == 0
+    letters = wait_for(
+        lambda: (found := dead_letters(live)[already:]) and len(found) == 7 and found, "seven dead letters"
+    )
+    assert Counter(letter["dlq-reason"] for letter in letters) == {"malformed": 6, "unknown_task": 1}
+    assert all(letter["dlq-topic"] == topic and letter["dlq-offset"].isdecimal() for letter in letters)
+    assert any("pickle never is" in letter["dlq-detail"] for letter in letters)
+    result = live.script("print(json.dumps(tasks.add.delay(20, 22).get(timeout=20)))")
+    assert result == 42
+
+
+def test_a_topic_that_is_missing_is_said(live: Project) -> None:
+    done = live.cli("worker", "--service", "elsewhere", check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"error: topic {live.prefix}.elsewhere does not exist; run `taskbridge topics` to create what is missing"
+    )
+
+
+def test_an_unknown_service_is_said(live: Project) -> None:
+    done = live.cli("worker", "--service", "nonsense", check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: there is no service 'nonsense'; TASKBRIDGE names: elsewhere, work\n"
+
+
+def test_a_group_without_offsets_is_not_guessed_at(live: Project) -> None:
+    done = live.kafka_worker("--role", "shadow")
+    assert done.terminate() == 0
+    live.script(
+        "from confluent_kafka.admin import AdminClient\n"
+        "import os\n"
+        "client = AdminClient({'bootstrap.servers': os.environ['KAFKA_BOOTSTRAP_SERVERS']})\n"
+        f"client.delete_consumer_groups(['{live.prefix}.work.shadow'])['{live.prefix}.work.shadow'].result()\n"
+    )
+    started = live.kafka_worker("--role", "shadow")
+    started.wait_for_output("run `taskbridge topics` to set it")
+    assert started.terminate() == 0
+    live.cli("topics")

@@ -1,0 +1,21 @@
+"""The project's Celery application, as the bridge finds it: two lines are new."""
+
+import os
+
+from celery import Celery
+
+import taskbridge
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bridged.settings")
+
+app = Celery("bridged", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"])
+app.conf.update(
+    task_default_queue=os.environ["BRIDGED_PREFIX"],
+    broker_connection_retry_on_startup=True,
+    result_extended=True,
+    redis_socket_timeout=10,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+)
+app.autodiscover_tasks(["bridged"])
+
+taskbridge.install(app)

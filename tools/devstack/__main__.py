@@ -1,0 +1,5 @@
+"""Entry point of `python -m devstack`."""
+
+from devstack.cli import main
+
+main()
