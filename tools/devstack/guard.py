@@ -86,7 +86,7 @@ class Guard:
             stdout=log,
             stderr=log,
             cwd=self.spec["directory"],
-            env=self.spec["environment"],
+            env=(os.environ | self.spec["environment"]) if self.spec["inherit"] else self.spec["environment"],
             start_new_session=True,
             preexec_fn=become,  # noqa: PLW1509 - this process has one thread
         )

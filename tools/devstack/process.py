@@ -60,6 +60,8 @@ class Spec:
     prepare: list[list[str]] = field(default_factory=list)
     """Commands to run to their end before the server, as the same user."""
     environment: dict[str, str] = field(default_factory=dict)
+    inherit: bool = False
+    """Whether the server also gets the guard's own environment, the way for what must not be an argument."""
     user: str | None = None
     """The account to run as when the guard runs as root."""
     stop_signal: int = signal.SIGTERM
@@ -78,13 +80,18 @@ class GuardedServer:
         self._child = child
 
     @classmethod
-    def launch(cls, spec: Spec, *, timeout: float) -> Self:
-        """Start a server; returns once it runs (which is not yet: once it answers)."""
+    def launch(cls, spec: Spec, *, timeout: float, environment: dict[str, str] | None = None) -> Self:
+        """
+        Start a server; returns once it runs (which is not yet: once it answers).
+
+        `environment` is the guard's own; without it the guard has ours.
+        """
         child = subprocess.Popen(
             # Isolated and without site: neither the project's path nor its packages concern the guard.
             [sys.executable, "-I", "-S", str(_GUARD), json.dumps(asdict(spec))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            env=environment,
             start_new_session=True,
         )
         with child.stdout as answers:  # type: ignore[union-attr]

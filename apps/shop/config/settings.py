@@ -62,6 +62,7 @@ INSTALLED_APPS = [
     "shop.journal",
     "shop.demo",
     "shop.web",
+    "taskbridge.contrib.django",
 ]
 
 MIDDLEWARE = [
@@ -188,5 +189,24 @@ CELERY_BEAT_SCHEDULE = {
         "task": "shop.catalog.tasks.crawl_feeds",
         "schedule": 900.0,
         "options": {"expires": 600.0},
+    },
+}
+
+# Each of the shop's services can be moved to Kafka on its own. Where a task is about an order, the order is its key.
+TASKBRIDGE = {
+    "prefix": os.environ.get("SHOP_TOPIC_PREFIX", "shop"),
+    "salt": "shop",
+    "services": {
+        service: {"tasks": [f"shop.{service}.tasks.*"], "keys": {"*": "order_id"}, "partitions": 6}
+        for service in (
+            "orders",
+            "inventory",
+            "fraud",
+            "payments",
+            "payouts",
+            "notifications",
+            "catalog",
+            "reports",
+        )
     },
 }

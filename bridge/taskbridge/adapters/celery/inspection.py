@@ -78,6 +78,7 @@ class CopyInspection:
         result = CopyResult(message, item, producer=rest.get("bridge-producer", ""))
         result.epoch, result.seq = _number(rest.get("bridge-epoch")), _number(rest.get("bridge-seq"))
         try:
+            _, result.retries, result.nesting = message.identity()
             payload = load(message, self._accept)
         except MalformedRecord as error:
             result.error = f"decode: {error}"

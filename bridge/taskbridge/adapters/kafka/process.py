@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
-from taskbridge.dispatch.forks import call_in_child
+from taskbridge.dispatch.forks import call_before_fork, call_in_child
 
 T = TypeVar("T")
+
+SETTLING = 0.5
+"""
+Seconds after a client was made before which the process does not fork.
+
+Its threads then take, once each, locks of the TLS library. A child forked at that moment would find one held for ever,
+and none of its own clients could ever connect.
+"""
 
 
 class PerProcess(Generic[T]):
@@ -24,6 +33,7 @@ class PerProcess(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._begin()
+        call_before_fork(self._settle)
         # The child may end without ever asking for an object of its own.
         call_in_child(self._leave_behind)
 
@@ -32,6 +42,12 @@ class PerProcess(Generic[T]):
         self._lock = Lock()
         self._pid = os.getpid()
         self._value: T | None = None
+        self._made_at = float("-inf")
+
+    def _settle(self) -> None:
+        remaining = self._made_at + SETTLING - time.monotonic()
+        if remaining > 0:
+            time.sleep(remaining)
 
     def _leave_behind(self) -> None:
         if self._value is not None:
@@ -48,6 +64,7 @@ class PerProcess(Generic[T]):
                 value = self._value
                 if value is None:
                     value = self._value = self._make()
+                    self._made_at = time.monotonic()
         return value
 
     def peek(self) -> T | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ def mock_broker() -> Iterator[str]:
     assert host.flush(10) == 0
     brokers = host.list_topics(timeout=10).brokers.values()
     yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+    # Clients that a test left notice that this broker goes; nobody needs to read it.
+    logging.getLogger("taskbridge.kafka").addHandler(logging.NullHandler())
     del host
 
 
@@ -81,7 +84,7 @@ def black_hole() -> Iterator[str]:
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
-    yield "127.0.0.1:%d" % server.getsockname()[1]
+    yield f"127.0.0.1:{server.getsockname()[1]}"
     server.shutdown(socket.SHUT_RDWR)
     server.close()
     for connection in taken:

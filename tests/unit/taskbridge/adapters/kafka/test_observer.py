@@ -110,5 +110,3 @@ def test_a_forked_child_sends_its_own_rows_only(observer: Any, publisher: FakePu
     observer.flush()
     assert [loads(line).source for line in lines] == ["child"]
     assert [batch.source for batch in sent(publisher)] == ["parent"]
-
-

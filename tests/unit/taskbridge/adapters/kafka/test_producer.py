@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from taskbridge.adapters.kafka import producer
 from taskbridge.adapters.kafka.producer import BestEffortProducer, ConfirmedProducer
 from taskbridge.exceptions import PublishAmbiguous, PublishRefused
 from taskbridge.record import Record
@@ -137,7 +138,10 @@ def test_copies_are_sent_without_waiting(mock_broker: str, consume: Callable[...
     assert best_effort.lost == {}
 
 
-def test_copies_never_block_and_what_does_not_fit_is_counted(black_hole: str, caplog: Any) -> None:
+def test_copies_never_block_and_what_does_not_fit_is_counted(
+    black_hole: str, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "_EXIT_TIMEOUT", 0.1)
     best_effort = BestEffortProducer(configured(black_hole, copy_buffer=100))
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "taskbridge.kafka"):
@@ -168,6 +172,7 @@ def test_a_topic_that_is_not_there_loses_copies_which_are_counted(mock_broker: s
 FORKS = """
 import os, sys
 sys.path[:0] = {path!r}
+from taskbridge.adapters.kafka import producer
 from taskbridge.adapters.kafka.producer import BestEffortProducer, ConfirmedProducer
 from taskbridge.record import Record
 from tests.unit.taskbridge.adapters.kafka.conftest import configured

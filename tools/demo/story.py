@@ -1,0 +1,216 @@
+"""The story: two services move from Celery to Kafka while people use the shop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.evidence import Journal, in_flight
+from demo.system import DemoError, Part, System
+
+MOVING = ("notifications", "orders")
+SIDES = ("celery", "kafka")
+SETTLE = 45
+"""Seconds for what is still under way when the traffic ends: retries wait, and payouts have an eta."""
+
+
+@dataclass
+class Outcome:
+    """How the story ended: what is wrong, and what may have repeated because of a fault of the story's own."""
+
+    problems: list[str] = field(default_factory=list)
+    excused: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+
+
+class Story:
+    """Tells and checks the story on a system whose servers run."""
+
+    def __init__(self, system: System, console: Console, rate: float, seed: int, pace: float) -> None:
+        """`pace` stretches the time between the steps; 1 is the story as told in the documentation."""
+        self._system = system
+        self._console = console
+        self._rate = rate
+        self._seed = seed
+        self._pace = pace
+        self._journal = Journal(system.environment["DATABASE_URL"])
+        self._began = time.monotonic()
+        self.outcome = Outcome()
+
+    # Before
+
+    def prepare(self) -> None:
+        """Migrate, seed, create topics, and start every process."""
+        with self._step("Set the shop up"):
+            self._system.manage("migrate", "--verbosity", "0")
+            celery = self._system.start_celery()
+            self._system.manage("seed", "--seed", str(self._seed), "--customers", "200", "--products", "100")
+            self._system.run("taskbridge.cli", "topics")
+            workers = [self._system.start_worker(service, role) for service in MOVING for role in ("live", "shadow")]
+            self._system.start("relay", "taskbridge.cli", "relay")
+            celery.wait_until(" ready.")
+            for worker in workers:
+                worker.wait_until("worker ready")
+        self._say("PostgreSQL, Redis and Kafka run; so do a Celery worker, a Kafka worker per service, and the relay.")
+
+    # The way
+
+    def tell(self, faults: bool) -> None:
+        """Move the services step by step under load; with `faults` kill an executor and a worker on the way."""
+        traffic = self._start_traffic()
+        with self._step("Everything runs on Celery"):
+            self._watch(5)
+        with self._step("Mirror: Celery does the work, Kafka gets a copy of every message"):
+            self._cutover("notifications", "mirror")
+            self._cutover("orders", "mirror")
+            self._watch(5)
+        with self._step("Live for 10 % of the keys"):
+            self._cutover("notifications", "live", "--percent", "10")
+            self._cutover("orders", "live", "--percent", "10")
+            self._watch(5)
+        with self._step("Live for everybody"):
+            self._cutover("notifications", "live", "--percent", "100")
+            self._cutover("orders", "live", "--percent", "100")
+            self._watch(6)
+        if faults:
+            with self._step("Somebody pulls plugs"):
+                self._kill_an_executor("orders")
+                self._watch(3)
+                self._kill_a_worker("notifications")
+                self._watch(3)
+        with self._step("Roll notifications back, at once"):
+            self._cutover("notifications", "off")
+            self._watch(4)
+        with self._step("And forward again"):
+            self._cutover("notifications", "mirror")
+            self._cutover("notifications", "live", "--percent", "100")
+            self._watch(4)
+        with self._step("Let the last tasks finish"):
+            self._end_traffic(traffic)
+            self._settle()
+
+    # After
+
+    def judge(self) -> None:
+        """Compare what was dispatched with what ran, by the bridge's observations and by the shop's own journal."""
+        with self._step("Compare both sides"):
+            done = self._system.run("taskbridge.cli", "report", *MOVING, "--horizon", "2s", check=False)
+            self._console.print(done.stdout.rstrip(), markup=False, highlight=False)
+            self._report_problems(done.returncode, done.stderr)
+            self._journal_problems()
+
+    def _report_problems(self, status: int, error: str) -> None:
+        if status:
+            self.outcome.problems.append(f"`taskbridge report` ended with status {status}: {error.strip()}")
+
+    def _journal_problems(self) -> None:
+        account = json.loads(self._system.manage("journal", "--json", check=False).stdout)
+        lost = [label for label in account["never_ran"] if label.split("/")[0] not in self.outcome.excused]
+        if lost:
+            self.outcome.problems.append(f"{len(lost)} tasks were lost, among them {', '.join(lost[:3])}")
+        for repeat in self._journal.repeats():
+            if repeat.task_id not in self.outcome.excused:
+                self.outcome.problems.append(f"{repeat.task}[{repeat.task_id}] ran {repeat.times} times")
+        sums = account["total"]
+        self._say(
+            f"The shop's own journal: {sums['dispatched']} dispatched, {sums['ran_once']} ran once,"
+            f" {sums['ran_more_than_once']} more than once, {sums['never_ran']} never."
+        )
+
+    # Traffic
+
+    def _start_traffic(self) -> Part:
+        seconds = str(600)
+        rate = str(self._rate)
+        return self._system.start(
+            "traffic", "django", "traffic", "--rate", rate, "--seconds", seconds, "--seed", str(self._seed), "--json"
+        )
+
+    def _end_traffic(self, traffic: Part) -> None:
+        os.kill(traffic.pid, signal.SIGINT)
+        with_deadline = time.monotonic() + 20
+        while traffic.server.is_running():
+            if time.monotonic() > with_deadline:
+                raise DemoError(f"the traffic generator did not end; see {traffic.log}")
+            time.sleep(0.05)
+
+    def _settle(self) -> None:
+        self._system.manage("journal", "--wait", str(SETTLE), "--json", check=False)
+
+    # Steps
+
+    @contextmanager
+    def _step(self, title: str) -> Iterator[None]:
+        self._console.rule(f"[bold]{title}[/]  {time.monotonic() - self._began:.0f} s", align="left")
+        yield
+
+    def _say(self, text: str) -> None:
+        self._console.print(text)
+
+    def _cutover(self, service: str, *stage: str) -> None:
+        command = ("cutover", service, *stage)
+        self._console.print(f"[dim]$[/] taskbridge {' '.join(command)}", highlight=False)
+        said = self._system.run("taskbridge.cli", *command).stdout
+        moved = next((line for line in said.splitlines() if line.startswith(f"{service} ")), said)
+        self._console.print(f"  {moved}", markup=False, highlight=False)
+
+    def _watch(self, seconds: float) -> None:
+        """Let traffic flow, then print what ran where."""
+        began = time.time()
+        end = time.monotonic() + seconds * self._pace
+        while time.monotonic() < end:
+            self._check_alive()
+            time.sleep(0.2)
+        counts = self._journal.runs_by_side(began)
+        table = Table("service", *(f"on {side}" for side in SIDES), box=None, pad_edge=False)
+        for service in (*MOVING, "the others"):
+            mine = [
+                sum(
+                    count
+                    for (name, where), count in counts.items()
+                    if where == side and (name == service or (service == "the others" and name not in MOVING))
+                )
+                for side in SIDES
+            ]
+            table.add_row(service, *(str(number) for number in mine))
+        self._console.print(table)
+
+    def _check_alive(self) -> None:
+        for part in self._system.parts.values():
+            if not part.server.is_running():
+                raise DemoError(f"{part.name} ended on its own; see {part.log}")
+
+    # Faults
+
+    def _kill_an_executor(self, service: str) -> None:
+        worker = self._system.parts[f"{service}-live"]
+        victims = worker.executors()
+        if not victims:
+            raise DemoError(f"{worker.name} has no executor to kill; see {worker.log}")
+        before = self._uncommitted(service)
+        os.kill(victims[0], signal.SIGKILL)
+        # What ran in it is dead-lettered; the rest of what it held runs elsewhere.
+        self._excuse(f"killed executor {victims[0]} of {service}", before | self._uncommitted(service))
+
+    def _kill_a_worker(self, service: str) -> None:
+        worker = self._system.parts.pop(f"{service}-live")
+        worker.server.kill(timeout=20)
+        self._excuse(f"killed the whole worker of {service}, process {worker.pid}", self._uncommitted(service))
+        self._system.start_worker(service).wait_until("worker ready")
+
+    def _uncommitted(self, service: str) -> set[str]:
+        environment = self._system.environment
+        return in_flight(environment["KAFKA_BOOTSTRAP_SERVERS"], f"shop.{service}", f"shop.{service}")
+
+    def _excuse(self, what: str, tasks: set[str]) -> None:
+        self.outcome.faults.append(f"{what}; in flight were {len(tasks)} tasks")
+        self.outcome.excused |= tasks
+        self._say(f"  {self.outcome.faults[-1]}")
