@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import redis
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "tests" / "project", ROOT / "bridge"]
@@ -128,6 +130,12 @@ class Project:
         )
         assert done.returncode == 0, f"script ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return every line that the project's processes have written about their tasks, in order."""
+        with closing(redis.Redis.from_url(self.environment["REDIS_URL"], decode_responses=True)) as client:
+            lines = cast("list[str]", client.lrange(f"{self.prefix}:journal", 0, -1))
+        return [json.loads(line) for line in lines]
 
     def start(self, name: str, *command: str, ready: str | None = None) -> Started:
         """Start a module in the background and wait until `ready` stands in its output."""

@@ -18,6 +18,7 @@ def connect() -> None:
     signals.after_task_publish.connect(record_dispatch)
     signals.task_prerun.connect(record_start)
     signals.task_postrun.connect(record_end)
+    signals.task_failure.connect(record_failure)
     signals.task_revoked.connect(record_revoked)
 
 
@@ -55,6 +56,11 @@ def record_end(task: Task, state: str | None, **_: Any) -> None:
     run = getattr(task.request, "journal_run", None)
     if run is not None:
         Run.objects.filter(pk=run).update(finished_at=timezone.now(), state=state or "")
+
+
+def record_failure(task_id: str, **_: Any) -> None:
+    """Write down the end of a run whose process died in it, so that no `record_end` will come."""
+    Run.objects.filter(task_id=task_id, finished_at=None).update(finished_at=timezone.now(), state="FAILURE")
 
 
 def record_revoked(request: Request, expired: bool, **_: Any) -> None:

@@ -24,7 +24,7 @@ from taskbridge.observation import Outcome
 from taskbridge.worker.channel import STOP, Obituary, Report, Verdict, WorkItem, dump_batch, load_report
 from taskbridge.worker.entry import Entry
 from taskbridge.worker.rows import OUTCOMES
-from taskbridge.worker.slots import ATTENTION, DONE, EMPTY, SIZE, SLOTS, SlotTable
+from taskbridge.worker.slots import ATTENTION, DONE, EMPTY, RUNNING, SIZE, SLOTS, SlotTable
 
 PREFETCH_BYTES = 96 * 1024
 """
@@ -33,8 +33,18 @@ Most bytes sent to an executor that is busy.
 They must fit the pipe's buffer, or the supervisor would hang until a long task ends.
 """
 
-ExecutorTarget = Callable[[Connection, Any, Any], None]
-"""What runs in an executor process: (pipe, shared memory, options)."""
+PATIENCE = 0.1
+"""
+Seconds after which a running task is a long one.
+
+Its executor is given nothing more, and what waits behind it goes to others that are free.
+"""
+
+LOCK_TIMEOUT = 0.1
+"""Seconds to wait for an executor's lock; it is only ever held for microseconds, unless its holder was killed."""
+
+ExecutorTarget = Callable[[Connection, Any, Any, Any], None]
+"""What runs in an executor process: (pipe, shared memory, its lock, options)."""
 
 
 class Ending(NamedTuple):
@@ -56,11 +66,12 @@ class Executor:
         self.number = number
         self._memory = context.RawArray(ctypes.c_char, SIZE)
         self.table = SlotTable(self._memory)
+        self._lock = context.Lock()
         self.connection, theirs = context.Pipe()
         # Not a daemon process: tasks may start processes of their own. Should the supervisor be killed, the executor
         # dies with the fork server (a parent-death signal, as in Celery's own pool).
         self.process = context.Process(
-            target=target, args=(theirs, self._memory, options), name=f"executor-{number}", daemon=False
+            target=target, args=(theirs, self._memory, self._lock, options), name=f"executor-{number}", daemon=False
         )
         with _main_module_hidden():
             self.process.start()
@@ -88,12 +99,38 @@ class Executor:
         return self.ready and not self.held and not self.batches
 
     def wants(self) -> bool:
-        """Whether it may be given a batch: it is idle, or has begun its only one."""
+        """Whether it may be given a batch: it is idle, or has begun its only one and is not held up by a long task."""
         if not self.ready:
             return False
         if not self.batches:
             return True
-        return self.batches == 1 and bool(self.held) and self.table.state(self.held[0][0]) != EMPTY
+        return (
+            self.batches == 1
+            and bool(self.held)
+            and self.table.state(self.held[0][0]) != EMPTY
+            and not self.held_up(time.time())
+        )
+
+    def held_up(self, now: float) -> bool:
+        """Whether it has been running one record for long; `now` is seconds since the epoch."""
+        if not self.held:
+            return False
+        slot, _ = self.held[0]
+        return self.table.state(slot) == RUNNING and now - self.table.times(slot)[0] > PATIENCE
+
+    def withdraw(self) -> list[Entry]:
+        """Take back, in order, what waits behind the running record."""
+        if len(self.held) < 2 or not self._lock.acquire(timeout=LOCK_TIMEOUT):
+            return []
+        try:
+            taken: list[Entry] = []
+            while self.held and self.table.state(self.held[-1][0]) == EMPTY:
+                slot, entry = self.held.pop()
+                self.table.withdraw(slot)
+                taken.insert(0, entry)
+            return taken
+        finally:
+            self._lock.release()
 
     def give(self, entries: Sequence[Entry]) -> None:
         """Send a batch; raise BrokenPipeError when the executor has died."""

@@ -15,10 +15,10 @@ from typing import Any
 SLOTS = 1024
 """More than the records an executor may hold, so that a slot is never reused while it is in use."""
 
-EMPTY, RUNNING, ATTENTION = range(3)
+EMPTY, RUNNING, ATTENTION, WITHDRAWN = range(4)
 """
 States. ATTENTION: the body has ended, but the supervisor still has to do something with the record, which the executor
-tells in a message.
+tells in a message. WITHDRAWN: the supervisor has taken the record back before it began, to give it to another executor.
 """
 
 DONE = 16
@@ -42,6 +42,10 @@ class SlotTable:
     def clear(self, slot: int) -> None:
         """Make a slot ready for a new record."""
         self._view[_DEADLINES.size + slot * _SLOT_SIZE] = EMPTY
+
+    def withdraw(self, slot: int) -> None:
+        """Take the record in `slot` back; only while it is EMPTY, and both sides hold the executor's lock for that."""
+        self._view[_DEADLINES.size + slot * _SLOT_SIZE] = WITHDRAWN
 
     def start(self, slot: int, now: float) -> None:
         """Say that the record in `slot` is running."""

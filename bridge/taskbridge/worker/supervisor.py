@@ -182,7 +182,23 @@ class Supervisor:
         if mine:
             self._source.resume(mine)
 
+    def _withdraw(self) -> None:
+        """Take back what waits behind long tasks while another executor is free."""
+        if not any(executor.idle for executor in self._executors):
+            return
+        now = time.time()
+        for executor in self._executors:
+            if executor.held_up(now):
+                self._put_back(executor.withdraw())
+
+    def _put_back(self, entries: Sequence[Entry]) -> None:
+        for entry in reversed(entries):
+            if entry.tracker.active:
+                self._buffer.appendleft(entry)
+                self._buffer_bytes += entry.size
+
     def _hand_out(self) -> None:
+        self._withdraw()
         for executor in sorted(self._executors, key=lambda one: one.batches):
             if not self._buffer:
                 return
@@ -273,10 +289,7 @@ class Supervisor:
                 detail = "an executor died while it recorded the failure"
                 self._settlement.add(running, Verdict(-1, "dead", "worker_lost", detail, ""))
                 self._rows.reconstruct(running, "dead", 0.0, 0.0, "worker_lost")
-        for entry in reversed(waiting):
-            if entry.tracker.active:
-                self._buffer.appendleft(entry)
-                self._buffer_bytes += entry.size
+        self._put_back(waiting)
 
     def _end_executors(self) -> None:
         for executor in self._executors:

@@ -182,15 +182,19 @@ class TaskExecution:
             task.backend.mark_as_failure(
                 request.id, exception, request=request._context, store_result=request.store_errors
             )
-            signals.task_failure.send(
-                sender=task,
-                task_id=request.id,
-                exception=exception,
-                args=request.args,
-                kwargs=request.kwargs,
-                traceback=einfo.traceback,
-                einfo=einfo,
-            )
+            task.request_stack.push(request._context)
+            try:
+                signals.task_failure.send(
+                    sender=task,
+                    task_id=request.id,
+                    exception=exception,
+                    args=request.args,
+                    kwargs=request.kwargs,
+                    traceback=einfo.traceback,
+                    einfo=einfo,
+                )
+            finally:
+                task.request_stack.pop()
         else:
             request.on_failure(einfo)
         if request.succeeded_before:

@@ -15,7 +15,7 @@ from taskbridge.adapters.celery.inspection import CopyInspection, CopyResult
 from taskbridge.adapters.celery.result import Result
 from taskbridge.worker.channel import Report, Verdict, WorkItem, dump_report, load_batch
 from taskbridge.worker.rows import OUTCOMES
-from taskbridge.worker.slots import ATTENTION, DONE, SlotTable
+from taskbridge.worker.slots import ATTENTION, DONE, WITHDRAWN, SlotTable
 
 ZYGOTE = "taskbridge.adapters.celery.zygote"
 """The module that the fork server preloads."""
@@ -34,7 +34,7 @@ class ExecutorOptions:
     max_deliveries: int
 
 
-def main(connection: Connection, memory: Any, options: ExecutorOptions) -> None:
+def main(connection: Connection, memory: Any, lock: Any, options: ExecutorOptions) -> None:
     """Execute batches until asked to stop or the supervisor is gone."""
     from taskbridge.adapters.celery import zygote
 
@@ -55,7 +55,7 @@ def main(connection: Connection, memory: Any, options: ExecutorOptions) -> None:
     connection.send_bytes(dump_report(Report(ready=True)))
     exitcode = 0
     try:
-        _work(connection, table, execute)
+        _work(connection, table, lock, execute)
     except SystemExit as leaving:
         # A task asked for it: its record is settled, and as in Celery the process ends.
         exitcode = leaving.code if isinstance(leaving.code, int) else 1
@@ -65,7 +65,7 @@ def main(connection: Connection, memory: Any, options: ExecutorOptions) -> None:
     os._exit(exitcode)
 
 
-def _work(connection: Connection, table: SlotTable, execute: Execute) -> None:
+def _work(connection: Connection, table: SlotTable, lock: Any, execute: Execute) -> None:
     clock = time.time
     while True:
         try:
@@ -77,8 +77,11 @@ def _work(connection: Connection, table: SlotTable, execute: Execute) -> None:
         rows = []
         for item in load_batch(frame):
             slot = item.slot
-            started = clock()
-            table.start(slot, started)
+            with lock:
+                if table.state(slot) == WITHDRAWN:
+                    continue
+                started = clock()
+                table.start(slot, started)
             result = execute(item)
             finished = clock()
             row = result.row(started if result.executed else 0.0, finished if result.executed else 0.0)

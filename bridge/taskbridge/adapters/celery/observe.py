@@ -188,8 +188,11 @@ def connect_observation(reporter_of: Callable[[Any], RunReporter | None]) -> Non
     Connect to Celery's signals, once however often it is called.
 
     `reporter_of` returns the reporter of an app, or None for an app that has no bridge. A failure to observe is logged
-    and never reaches a task.
+    and never reaches a task. Does nothing in an executor of our own worker, which reports what it runs itself.
     """
+    if current_side() != "celery":
+        # A receiver costs every task, and one of `task_received` makes the executor build a request for each record.
+        return
     log = ThrottledLog(logger)
     # Where only a task id is told (a hard time limit), the request is still alive in the worker's main process.
     received: WeakValueDictionary[str, Any] = WeakValueDictionary()

@@ -39,7 +39,8 @@ def accepted_content(accept_content: Any) -> frozenset[str]:
 
 def _loads(text: bytes) -> Any:
     # Celery's JSON marks the types that JSON lacks; the hook that restores them costs a call per object.
-    return kombu_loads(text) if b'"__type__"' in text else json.loads(text)
+    # Given bytes, `json` would first guess their encoding.
+    return kombu_loads(text) if b'"__type__"' in text else json.loads(text.decode())
 
 
 def load(message: Message, accept: frozenset[str]) -> Payload:

@@ -71,6 +71,13 @@ class PerProcess(Generic[T]):
         """Return this process's object if it was made."""
         return self._value if self._pid == os.getpid() else None
 
+    def take(self) -> T | None:
+        """Return this process's object, if it was made, and forget it."""
+        value = self.peek()
+        if value is not None:
+            self.discard(value)
+        return value
+
     def discard(self, value: T) -> None:
         """Forget an object that can no longer be used, so that the next `get` makes another."""
         with self._lock:

@@ -131,7 +131,7 @@ class ConfirmedProducer:
         self._timeout = settings.publish_timeout
         self._limit = settings.max_message_bytes
         self._clients = PerProcess(self._connect)
-        atexit.register(self.flush)
+        atexit.register(self.close)
 
     def _connect(self) -> _Client:
         return _Client(
@@ -211,7 +211,12 @@ class ConfirmedProducer:
     def flush(self, timeout: float = 5.0) -> int:
         """Wait for what is under way in this process, at most `timeout` seconds; return how many records remain."""
         client = self._clients.peek()
-        return 0 if client is None else _flush(client.producer, timeout)
+        return 0 if client is None else client.producer.flush(timeout)
+
+    def close(self) -> None:
+        """Flush, and give the client up; another publish would make a new one."""
+        self.flush()
+        self._clients.take()
 
 
 class BestEffortProducer:
@@ -277,11 +282,12 @@ class BestEffortProducer:
     def flush(self, timeout: float) -> int:
         """Wait for what is under way in this process, at most `timeout` seconds; return how many records remain."""
         producer = self._producers.peek()
-        return 0 if producer is None else _flush(producer, timeout)
+        return 0 if producer is None else producer.flush(timeout)
 
     def close(self) -> None:
-        """Give what is under way a last moment, and say how much of it is lost; for a process that ends."""
+        """Give what is under way a last moment, say how much of it is lost, and give the client up."""
         remaining = self.flush(_EXIT_TIMEOUT)
+        self._producers.take()
         if remaining:
             logger.warning("%d copies and observations are lost: Kafka did not take them before the end", remaining)
 
@@ -318,11 +324,6 @@ def _make(config: dict[str, Any]) -> Producer:
     log = _ClientLog()
     # The client asks of its logger no more than the method `log`.
     return Producer({**config, "error_cb": log.error}, logger=cast(logging.Logger, log))
-
-
-def _flush(producer: Producer, timeout: float) -> int:
-    # An idle client would use the time to tell of brokers that have gone meanwhile.
-    return producer.flush(timeout) if len(producer) else 0
 
 
 def _common(settings: Settings) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Bridge:
         """Let go of what waits in this process, at its end."""
         self.reporter.release()
         self.observer.flush()
-        self.confirmed.flush()
+        self.confirmed.close()
         self.best_effort.close()
 
 

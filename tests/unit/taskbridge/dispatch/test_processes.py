@@ -54,15 +54,15 @@ def test_a_forked_child_begins_anew() -> None:
 
 def test_a_cause_is_said_once_a_minute_with_the_number_held_back(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    log = ThrottledLog(logging.getLogger("taskbridge.test"), clock=lambda: now[0])
+    throttled = ThrottledLog(logging.getLogger("taskbridge.test"), clock=lambda: now[0])
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
-            log.warning("full", "no room for %s", "orders")
-        log.warning("other", "another cause")
+            throttled.warning("full", "no room for %s", "orders")
+        throttled.warning("other", "another cause")
         now[0] = 61.0
-        log.warning("full", "no room for %s", "orders")
+        throttled.warning("full", "no room for %s", "orders")
         now[0] = 122.0
-        log.warning("full", "no room for %s", "orders")
+        throttled.warning("full", "no room for %s", "orders")
     assert [record.getMessage() for record in caplog.records] == [
         "no room for orders",
         "another cause",

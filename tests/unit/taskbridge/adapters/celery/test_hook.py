@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import zlib
+from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +23,7 @@ from taskbridge.cutover import Stage
 from taskbridge.dispatch import Dispatcher
 from taskbridge.exceptions import ConfigurationError, PublishAmbiguous, PublishRefused, StoreUnavailable
 from taskbridge.record import decode
+from tests.unit.taskbridge.adapters.celery.conftest import Bridged
 
 
 def ids(records: list[Any]) -> list[str]:
@@ -37,8 +40,6 @@ def tasks(records: list[Any]) -> list[str]:
 @pytest.mark.parametrize("instantiated", [False, True])
 @pytest.mark.parametrize("published", [False, True])
 def test_install_before_or_after_the_app_made_its_amqp(app: Any, instantiated: bool, published: bool) -> None:
-    from tests.unit.taskbridge.adapters.celery.conftest import Bridged
-
     before = app.amqp if instantiated else None
     if published:
         app.send_task("other.work")
@@ -53,21 +54,19 @@ def test_install_before_or_after_the_app_made_its_amqp(app: Any, instantiated: b
 
 
 def test_the_apps_own_amqp_class_stays_in_use(app: Any) -> None:
+    made: list[str] = []
+
     class OwnAMQP(AMQP):  # type: ignore[misc]
-        made: list[str] = []
-
         def _create_task_sender(self) -> Any:
-            self.made.append("sender")
+            made.append("sender")
             return super()._create_task_sender()
-
-    from tests.unit.taskbridge.adapters.celery.conftest import Bridged
 
     app.amqp_cls = OwnAMQP
     bridged = Bridged(app)
     bridged.install()
     bridged.move(Stage.LIVE)
     app.send_task("orders.place", ("o-1",))
-    assert (OwnAMQP.made, len(bridged.confirmed.records)) == (["sender"], 1)
+    assert (made, len(bridged.confirmed.records)) == (["sender"], 1)
 
 
 def test_other_apps_are_not_touched(bridged: Any) -> None:
@@ -234,7 +233,7 @@ def test_task_sent_events_go_to_celerys_broker(bridged: Any) -> None:
         receiver.queue(connection).declare()
         bridged.app.tasks["orders.place"].delay("o-1")
         [event] = bridged.broker(receiver.queue.name)
-    assert json.loads(__import__("base64").b64decode(event["body"]))["type"] == "task-sent"
+    assert json.loads(b64decode(event["body"]))["type"] == "task-sent"
     assert len(bridged.confirmed.records) == 1
 
 
@@ -363,4 +362,4 @@ def test_compressed_bodies_go_as_they_are(bridged: Any) -> None:
     [(_, record)] = bridged.confirmed.records
     message, _ = decode(record.value, record.headers)
     assert message.decoded_headers()["compression"] == "application/x-gzip"
-    assert b"o-1" in __import__("zlib").decompress(message.body)
+    assert b"o-1" in zlib.decompress(message.body)

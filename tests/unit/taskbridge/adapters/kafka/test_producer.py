@@ -106,7 +106,7 @@ def test_a_record_that_is_too_large_names_the_limit(mock_broker: str) -> None:
 def test_a_topic_that_is_not_there_is_refused_in_time(mock_broker: str) -> None:
     confirmed = ConfirmedProducer(configured(mock_broker, publish_timeout=2.0))
     began = time.monotonic()
-    with pytest.raises(PublishRefused, match="topic taskbridge.nowhere"):
+    with pytest.raises(PublishRefused, match=r"topic taskbridge\.nowhere"):
         confirmed.publish("taskbridge.nowhere", Record(b"k", b"v"))
     assert time.monotonic() - began < 4
 
@@ -114,7 +114,7 @@ def test_a_topic_that_is_not_there_is_refused_in_time(mock_broker: str) -> None:
 def test_a_broker_that_never_answers_is_ambiguous_in_time(black_hole: str, capfd: Any) -> None:
     confirmed = ConfirmedProducer(configured(black_hole, publish_timeout=0.5))
     began = time.monotonic()
-    with pytest.raises(PublishAmbiguous, match="did not confirm a record for topic taskbridge.orders"):
+    with pytest.raises(PublishAmbiguous, match=r"did not confirm a record for topic taskbridge\.orders"):
         confirmed.publish(LIVE, Record(b"k", b"v"))
     assert 0.4 < time.monotonic() - began < 3
     assert capfd.readouterr().err == ""
