@@ -51,7 +51,9 @@ class Grounds:
             check=False,
         )  # fmt: skip
         if done.returncode:
-            raise BenchmarkFailedError(f"`python -m {' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
+            raise BenchmarkFailedError(
+                f"`python -m {' '.join(command)}` ended with status {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
 
     def move(self, service: str, *stages: str) -> None:
         """Move a service through stages, each as `taskbridge cutover` takes it."""
@@ -103,9 +105,8 @@ class Process:
     def check(self) -> None:
         """Raise BenchmarkFailedError if it has ended."""
         if (status := self._process.poll()) is not None:
-            raise BenchmarkFailedError(
-                f"`{' '.join(self.command)}` ended with status {status}:\n{self.log.read_text(errors='replace')[-2000:]}"
-            )
+            said = self.log.read_text(errors="replace")[-2000:]
+            raise BenchmarkFailedError(f"`{' '.join(self.command)}` ended with status {status}:\n{said}")
 
     def end(self, timeout: float = 30.0) -> int:
         """Ask it to end, insisting after `timeout` seconds; return its exit status."""

@@ -205,8 +205,8 @@ def main(rounds: int, tasks: int, celery_tasks: int, quick: bool, as_json: bool)
     """
     Measure how many no-op tasks per second two executor processes finish.
 
-    Starts PostgreSQL, Redis and Kafka of its own and stops them. Each worker gets as many tasks as keep it busy for some
-    seconds; what is compared is its rate while all of its processes work.
+    Starts PostgreSQL, Redis and Kafka of its own and stops them. Each worker gets as many tasks as keep it busy for
+    some seconds; what is compared is its rate while all of its processes work.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Tasks that do nothing: `nothing` is run, the others are only dispatched, each by a service in the stage of its name."""
+"""Tasks that do nothing: one is run; the others are only dispatched, by a service in the stage of their name."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.story import MOVING
-from demo.system import ROOT, DemoError, System, adopted, shop_environment
+from demo.system import KEPT, ROOT, DemoError, System, adopted, shop_environment
 from devstack import Stack
 from devstack.process import ProcessId
 
@@ -74,7 +74,9 @@ def down(console: Console) -> None:
 
 def _write(system: System) -> None:
     processes = {name: [asdict(part.server.guard), asdict(part.server.server)] for name, part in system.parts.items()}
-    exports = "".join(f"export {name}='{value}'\n" for name, value in sorted(system.environment.items()))
+    exports = "".join(
+        f"export {name}='{value}'\n" for name, value in sorted(system.environment.items()) if name not in KEPT
+    )
     for path, text in ((STATE, json.dumps({"processes": processes})), (DIRECTORY / "environment", exports)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:

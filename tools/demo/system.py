@@ -26,9 +26,13 @@ class DemoError(Exception):
     """The story cannot go on; the message says where to look."""
 
 
+KEPT = ("PATH", "HOME", "TMPDIR", "TERM")
+"""What the shop's processes get of the shell's own environment."""
+
+
 def shop_environment(servers: Mapping[str, str], directory: Path) -> dict[str, str]:
     """Return the environment of the shop's processes: the servers, and secrets that nobody has used before."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "TERM") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return {
         **kept,
         **servers,

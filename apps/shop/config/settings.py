@@ -197,7 +197,12 @@ TASKBRIDGE = {
     "prefix": os.environ.get("SHOP_TOPIC_PREFIX", "shop"),
     "salt": "shop",
     "services": {
-        service: {"tasks": [f"shop.{service}.tasks.*"], "keys": {"*": "order_id"}, "partitions": 6}
+        service: {
+            "tasks": [f"shop.{service}.tasks.*"],
+            "queues": [service],
+            "keys": {"*": "order_id"},
+            "partitions": 6,
+        }
         for service in (
             "orders",
             "inventory",
