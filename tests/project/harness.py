@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -72,6 +73,40 @@ class Started:
         """End the process at once."""
         self.process.kill()
         self.process.wait()
+
+
+class Console(Started):
+    """A process of the project that evaluates expressions; see `bridged.console`."""
+
+    def ask(self, expression: str) -> Any:
+        """Return the value of an expression; fail with the error that it raised."""
+        answer = self.answer(expression)
+        assert "error" not in answer, f"{expression}: {answer['error']}\n{self.output()}"
+        return answer["value"]
+
+    def error(self, expression: str) -> str:
+        """Return the error, type and sentence, that an expression raises; fail when it raises none."""
+        answer = self.answer(expression)
+        assert "error" in answer, f"{expression} was to fail, and is {answer['value']!r}"
+        return str(answer["error"])
+
+    def answer(self, expression: str) -> dict[str, Any]:
+        """Return `{"value": …}` or `{"error": …}`."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(expression).encode() + b"\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"the console ended:\n{self.output()}"
+        return cast("dict[str, Any]", json.loads(line))
+
+    def dispatch(self, task: str, count: int, *args: Any, **options: Any) -> dict[str, float]:
+        """Dispatch a task `count` times; return how many seconds each id's dispatch took."""
+        return dict(self.ask(f"dispatch({task!r}, {count}, *{args!r}, **{options!r})"))
+
+    def counters(self) -> Counter[str]:
+        """Return what its dispatcher has counted."""
+        return Counter(self.ask("counters()"))
 
 
 def _children(pid: int) -> list[int]:
@@ -155,6 +190,23 @@ class Project:
             started.wait_for_output(ready)
         return started
 
+    def console(self) -> Console:
+        """Start a process that dispatches and looks as it is told."""
+        log = self.directory / f"console-{len(self._started)}.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bridged.console"],
+                env=self.environment,
+                cwd=self.directory,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                start_new_session=True,
+            )
+        console = Console("console", process, log)
+        self._started.append(console)
+        return console
+
     def celery_worker(self, concurrency: int = 2) -> Started:
         """Start a Celery worker for the project's queue."""
         arguments = ("-A", "bridged.celery", "worker", "-c", str(concurrency), "-l", "INFO")
@@ -177,6 +229,9 @@ class Project:
                     started.terminate(10.0)
                 except subprocess.TimeoutExpired:
                     started.kill()
+            for stream in (started.process.stdin, started.process.stdout):
+                if stream is not None:
+                    stream.close()
         self._started.clear()
 
 

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -50,7 +51,7 @@ def worker(
     Run a service's tasks from Kafka.
 
     One consumer feeds the executor processes. SIGTERM or Ctrl-C lets running tasks finish; what has not begun stays in
-    the topic for the next worker.
+    the topic for the next worker. A second Ctrl-C cuts running tasks off; they run again.
 
     \b
     Examples:
@@ -90,8 +91,8 @@ def worker(
         executor.main,
         executor.ExecutorOptions(topic, role, chosen.max_deliveries),
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.stop())
+    signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
+    signal.signal(signal.SIGINT, _interrupt(supervisor.stop, supervisor.hurry))
     supervisor.run(
         on_ready=lambda: click.echo(
             f"worker ready: {options.processes} executors, topic {topic}, group {options.group}", err=True
@@ -99,3 +100,13 @@ def worker(
     )
     bridge.close()
     click.echo(f"worker stopped: {supervisor.finished} records", err=True)
+
+
+def _interrupt(first: Callable[[], None], then: Callable[[], None]) -> Callable[..., None]:
+    """Return a signal handler for Ctrl-C that does one thing the first time, and another from then on."""
+    calls = iter((first,))
+
+    def handler(*_: Any) -> None:
+        next(calls, then)()
+
+    return handler

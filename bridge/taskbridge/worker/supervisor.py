@@ -44,6 +44,9 @@ BUSY_POLL = 0.002
 IDLE_POLL = 0.1
 """Seconds to wait for records while executors are waiting for work, or nothing is going on."""
 
+STOP_TIMEOUT = 5.0
+"""Seconds for an executor to end once it was asked to."""
+
 START_FAILURES = 3
 """Executors that may die in a row before they were ready; then the worker gives up."""
 
@@ -94,6 +97,7 @@ class Supervisor:
         self._full_since = 0.0
         self._paused: set[int] = set()
         self._stopping = False
+        self._hurried = False
         self._start_failures = 0
         self.finished = 0
         """Records that have ended since the start."""
@@ -101,6 +105,10 @@ class Supervisor:
     def stop(self) -> None:
         """Ask `run` to finish what is running and to return; safe in a signal handler."""
         self._stopping = True
+
+    def hurry(self) -> None:
+        """Ask `run` to return without finishing; what is cut off stays uncommitted and runs again."""
+        self._hurried = self._stopping = True
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """
@@ -295,7 +303,7 @@ class Supervisor:
         for executor in self._executors:
             executor.stop()
         for executor in self._executors:
-            executor.join(5.0)
+            executor.join(0.0 if self._hurried else STOP_TIMEOUT)
         self._executors = []
 
     def _settle(self) -> None:
@@ -345,7 +353,7 @@ class Supervisor:
         """Finish what runs of these partitions, then commit: who has them next begins where we ended."""
         self._forget_buffered(set(partitions))
         deadline = time.monotonic() + self._options.drain_timeout
-        while self._holds(partitions) and time.monotonic() < deadline:
+        while self._holds(partitions) and time.monotonic() < deadline and not self._hurried:
             wait_for_news(self._executors, 0.05)
             self._serve()
             self._settle()
@@ -386,6 +394,7 @@ class Supervisor:
 
     def _drain(self) -> None:
         """Leave the group: that revokes every partition, which waits for what is running and commits."""
+        logger.warning("stopping: what is running has %g s to finish", self._options.drain_timeout)
         self._source.close()
         self._serve()
         self._rows.flush(all_of_them=True)

@@ -24,10 +24,9 @@ def live(bridged: Project) -> Project:
 
 @pytest.fixture
 def worker(live: Project) -> Iterator[Started]:
-    started = live.kafka_worker()
-    yield started
-    if started.process.poll() is None:
-        assert started.terminate() == 0, started.output()
+    """The only worker, and the only one left for the next test: whatever a test starts besides ends with it."""
+    yield live.kafka_worker()
+    live.stop()
 
 
 def dispatch(live: Project, task: str, count: int, *args: Any) -> set[str]:
@@ -98,14 +97,33 @@ def uncommitted(live: Project) -> set[str]:
         consumer.close()
 
 
-def test_sigterm_in_the_middle_of_work_loses_and_repeats_nothing(live: Project, worker: Started) -> None:
-    ids = dispatch(live, "naps", 60, 0.05)
+@pytest.mark.parametrize("whole_group", [False, True], ids=["supervisor", "every process"])
+def test_sigterm_in_the_middle_of_work_loses_and_repeats_nothing(
+    live: Project, worker: Started, whole_group: bool
+) -> None:
+    ids = dispatch(live, "naps", 100, 0.05)
     wait_for(lambda: len(runs(live, ids)) >= 5, "the first tasks")
+    if whole_group:
+        # As `timeout` and some process managers do.
+        os.killpg(worker.process.pid, signal.SIGTERM)
     assert worker.terminate() == 0
     assert 0 < len(runs(live, ids)) < len(ids), "the worker was to be stopped in the middle"
     live.kafka_worker()
     wait_for(lambda: ended(live, ids), "the rest of the tasks")
     assert set(runs(live, ids).values()) == {1}
+
+
+def test_asked_twice_the_worker_ends_at_once(live: Project, worker: Started) -> None:
+    ids = dispatch(live, "naps", 1, 15)
+    wait_for(lambda: runs(live, ids), "the task's beginning")
+    worker.process.send_signal(signal.SIGINT)
+    worker.wait_for_output("stopping")
+    worker.process.send_signal(signal.SIGINT)
+    assert worker.process.wait(10) == 0
+    assert not ended(live, ids)
+    live.kafka_worker()
+    wait_for(lambda: ended(live, ids), "the task's second run")
+    assert runs(live, ids) == Counter(dict.fromkeys(ids, 2))
 
 
 def test_a_killed_executor_costs_only_what_it_ran(live: Project, worker: Started) -> None:
@@ -121,7 +139,7 @@ def test_a_killed_executor_costs_only_what_it_ran(live: Project, worker: Started
 
 
 def test_a_killed_worker_repeats_only_what_was_in_flight(live: Project, worker: Started) -> None:
-    ids = dispatch(live, "naps", 200, 0.03)
+    ids = dispatch(live, "naps", 300, 0.05)
     wait_for(lambda: len(runs(live, ids)) >= 30, "the first tasks")
     worker.kill()
     before, in_flight = runs(live, ids), uncommitted(live)
@@ -135,13 +153,18 @@ def test_a_killed_worker_repeats_only_what_was_in_flight(live: Project, worker: 
     assert max(after.values()) <= 2
 
 
-def test_workers_that_come_and_go_repeat_nothing(live: Project, worker: Started) -> None:
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_workers_that_come_and_go_repeat_nothing(live: Project, protocol: str) -> None:
+    live.environment["BRIDGED_GROUP_PROTOCOL"] = protocol
+    first = live.kafka_worker()
     ids = dispatch(live, "naps", 300, 0.02)
     second = live.kafka_worker()
     wait_for(lambda: len(runs(live, ids)) >= 100, "the first hundred tasks")
     assert second.terminate() == 0
     wait_for(lambda: ended(live, ids), "all tasks")
     assert set(runs(live, ids).values()) == {1}
+    assert first.terminate() == 0
+    live.environment["BRIDGED_GROUP_PROTOCOL"] = "consumer"
 
 
 def test_a_long_task_keeps_the_group_and_the_others_going(live: Project, worker: Started) -> None:

@@ -1,5 +1,6 @@
 """The project's Celery application, as the bridge finds it: two lines are new."""
 
+import json
 import os
 
 from celery import Celery
@@ -15,6 +16,7 @@ app.conf.update(
     result_extended=True,
     redis_socket_timeout=10,
     worker_cancel_long_running_tasks_on_connection_loss=True,
+    task_annotations=json.loads(os.environ.get("BRIDGED_ANNOTATIONS", "null")),
 )
 app.autodiscover_tasks(["bridged"])
 

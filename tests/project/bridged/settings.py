@@ -31,4 +31,7 @@ TASKBRIDGE = {
     },
     "group_protocol": os.environ.get("BRIDGED_GROUP_PROTOCOL", "consumer"),
     "publish_timeout": float(os.environ.get("BRIDGED_PUBLISH_TIMEOUT", "5")),
+    "breaker_seconds": float(os.environ.get("BRIDGED_BREAKER_SECONDS", "5")),
+    "flag_stale_after": float(os.environ.get("BRIDGED_FLAG_STALE_AFTER", "10")),
+    "copy_buffer": int(os.environ.get("BRIDGED_COPY_BUFFER", "20000")),
 }

@@ -45,6 +45,7 @@ def main(connection: Connection, memory: Any, lock: Any, options: ExecutorOption
 
     table = SlotTable(memory)
     process_initializer(zygote.app, zygote.hostname)
+    signal.signal(signal.SIGTERM, zygote.leave_to_supervisor)
     execute: Execute
     if options.role == "shadow":
         execute = CopyInspection(zygote.app).inspect

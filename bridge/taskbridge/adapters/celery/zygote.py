@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from typing import Any
@@ -53,7 +54,16 @@ def load(name: str) -> Any:
     return found
 
 
+def leave_to_supervisor(_signum: int, _frame: Any) -> None:
+    """
+    Handle SIGTERM by doing nothing: whoever sends it to all processes at once means the supervisor, which drains.
+
+    A handler rather than SIG_IGN, which programs that tasks start would inherit.
+    """
+
+
 if APP_VARIABLE in os.environ:
+    signal.signal(signal.SIGTERM, leave_to_supervisor)
     try:
         app = load(os.environ[APP_VARIABLE])
     except Exception as error:  # noqa: BLE001 - user code: whatever it is, the worker must be able to say it

@@ -8,7 +8,14 @@ from concurrent.futures import Future
 from threading import Event
 from typing import Any, Literal, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exports
 
 from taskbridge.exceptions import BrokerUnavailable, ConfigurationError, TaskbridgeError
@@ -29,6 +36,7 @@ RETRY_INTERVAL = 0.1
 """Seconds between repetitions while a broker is still loading."""
 
 Start = Literal["earliest", "latest"]
+C = TypeVar("C")
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -38,11 +46,15 @@ _LATER = {
     KafkaError.NOT_COORDINATOR,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    # A topic that was created a moment ago: the broker asked knows less of it than the one that answered before.
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
 }
 _SILENT = {
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._WAIT_COORD,
     KafkaError._RESOLVE,
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
@@ -126,13 +138,17 @@ class Cluster:
         A partition of which Kafka says nothing, as it does where it denies the topic, is left out.
         """
         asked = [TopicPartition(topic, number) for number in range(partitions)]
-        answer = self._one(
-            lambda left: self._admin().list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, asked)], request_timeout=left
-            ),
-            f"reading the offsets of group {group}",
-        )
-        return {item.partition: item for item in answer.topic_partitions if item.error is None}
+        # Not by the administrator's client: where the coordinator is still loading, or has just moved, its answer ends
+        # the process with SIGSEGV (https://github.com/confluentinc/librdkafka/issues/5040). This consumer never joins.
+        consumer = self._made(Consumer, {"group.id": group, "enable.auto.commit": False})
+        try:
+            answer = self._one(
+                lambda left: {group: _answered(lambda: consumer.committed(asked, timeout=left))},
+                f"reading the offsets of group {group}",
+            )
+        finally:
+            consumer.close()
+        return {item.partition: item for item in answer if item.error is None}
 
     def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """Store offsets for a group; raises ConfigurationError while the group has members."""
@@ -178,13 +194,15 @@ class Cluster:
 
     def _admin(self) -> AdminClient:
         if self._client is None:
-            # The client's own log repeats itself many times a second; what it says goes into our one sentence.
-            config = {**self._kafka.client_config(), "error_cb": self._note_error, "log_level": 0}
-            try:
-                self._client = AdminClient(config)  # type: ignore[arg-type]  # callbacks are allowed
-            except KafkaException as error:
-                raise ConfigurationError(f"the KAFKA_* settings are refused: {error.args[0].str()}") from error
+            self._client = self._made(AdminClient, {})
         return self._client
+
+    def _made(self, kind: Callable[[dict[str, Any]], C], extra: dict[str, Any]) -> C:
+        # The client's own log repeats itself many times a second; what it says goes into our one sentence.
+        try:
+            return kind({**self._kafka.client_config(), "error_cb": self._note_error, "log_level": 0, **extra})
+        except KafkaException as error:
+            raise ConfigurationError(f"the KAFKA_* settings are refused: {error.args[0].str()}") from error
 
     def _note_error(self, error: KafkaError) -> None:
         self._last_error = error.str()
@@ -203,3 +221,13 @@ class Cluster:
                 f"check KAFKA_BOOTSTRAP_SERVERS and that the brokers run"
             )
         return ConfigurationError(f"{self._where()} refused {doing}: {error.str()}")
+
+
+def _answered(ask: Callable[[], V]) -> Future[V]:
+    """Return a future that holds already what `ask` returned, or the KafkaException that it raised."""
+    future: Future[V] = Future()
+    try:
+        future.set_result(ask())
+    except KafkaException as error:
+        future.set_exception(error)
+    return future

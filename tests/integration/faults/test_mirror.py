@@ -1,0 +1,58 @@
+"""In `mirror` Celery does the work, so whatever happens to Kafka is no concern of a caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.faults.scene import Scene
+from tests.project.harness import Console, wait_for
+
+# Small, so that copies are lost at once rather than after the client's time limit.
+SETTINGS = {"BRIDGED_COPY_BUFFER": "20"}
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture(scope="module")
+def console(scene: Scene) -> Iterator[Console]:
+    """A process that dispatches to a Celery worker, with copies to Kafka."""
+    scene.move("mirror")
+    scene.project.celery_worker()
+    return scene.project.console()
+
+
+@pytest.mark.parametrize("fault", ["killed", "silent"])
+def test_without_kafka_callers_notice_nothing_and_lost_copies_are_counted(
+    scene: Scene, console: Console, fault: str
+) -> None:
+    before = console.dispatch("add", 5, 1, 2)
+    scene.wait_until_ended(before)
+    copies = f"{scene.topic}.shadow"
+    wait_for(lambda: before.keys() <= {task_id for task_id, _ in scene.records(copies)}, "the first copies")
+    counted = console.counters()
+    if fault == "killed":
+        scene.kafka.kill()
+    else:
+        scene.kafka.pause()
+
+    during = console.dispatch("add", 60, 1, 2)
+    scene.wait_until_ended(during)
+
+    assert set(scene.runs(during)) == set(during)
+    assert set(map(len, scene.runs(during).values())) == {1}
+    assert max(during.values()) < 1.0, "a dispatch waited for Kafka"
+    grown = console.counters() - counted
+    assert grown["celery"] == 60
+    assert grown["copy_lost"] >= 20
+    assert grown["copy_sent"] + grown["copy_lost"] == 60
+
+    scene.kafka.resume()
+    scene.kafka.start()
+
+    def flows_again() -> bool:
+        after = console.dispatch("add", 1, 1, 2)
+        return after.keys() <= {task_id for task_id, _ in scene.records(copies)}
+
+    wait_for(flows_again, "copies of new dispatches", interval=0.3)
