@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 import redis
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from devstack.service import Service
 from devstack.stack import Stack
 from taskbridge.record import decode
 from taskbridge.worker.tracker import decode_runs
 from tests.project.harness import Project, wait_for
+
+T = TypeVar("T")
 
 
 class Scene:
@@ -69,6 +71,9 @@ class Scene:
 
     def records(self, topic: str) -> list[tuple[str, dict[str, str]]]:
         """Return the task id and the other headers of everything in a topic."""
+        return patiently(lambda: self._records(topic))
+
+    def _records(self, topic: str) -> list[tuple[str, dict[str, str]]]:
         with closing(self._reader()) as reader:
             numbers = reader.list_topics(topic, timeout=10).topics[topic].partitions
             places = [TopicPartition(topic, number, 0) for number in numbers]
@@ -85,6 +90,9 @@ class Scene:
 
     def unfinished(self) -> int:
         """Return how many records the group has not committed, in its offsets or their metadata."""
+        return patiently(self._unfinished)
+
+    def _unfinished(self) -> int:
         with closing(self._reader(self.topic)) as reader:
             numbers = reader.list_topics(self.topic, timeout=10).topics[self.topic].partitions
             total = 0
@@ -100,3 +108,19 @@ class Scene:
 
     def _reader(self, group: str = "reader") -> Any:
         return Consumer({"bootstrap.servers": self.kafka.url, "group.id": group})
+
+
+def patiently(question: Callable[[], T]) -> T:
+    """Return the answer to a question to Kafka, asked again while a broker that has just come back cannot answer."""
+    answers: list[T] = []
+
+    def answered() -> bool:
+        try:
+            answers.append(question())
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+        return bool(answers)
+
+    wait_for(answered, "an answer of Kafka", interval=0.1)
+    return answers[0]

@@ -24,9 +24,7 @@ def console(scene: Scene) -> Iterator[Console]:
 
 
 @pytest.mark.parametrize("fault", ["killed", "silent"])
-def test_dispatch_goes_by_the_flags_it_knows_and_then_by_the_floor(
-    scene: Scene, console: Console, fault: str
-) -> None:
+def test_dispatch_goes_by_the_flags_it_knows_and_then_by_the_floor(scene: Scene, console: Console, fault: str) -> None:
     before = console.dispatch("add", 5, 1, 2)
     scene.wait_until_ended(before)
     assert scene.sides(before) == {"kafka": 5}

@@ -1,10 +1,11 @@
 """
 Celery's broker and results, while their Redis is away.
 
-A service that is live does not need Celery's broker, but its results stay where they were. So a task whose result
-nobody wants is dispatched and runs as if nothing were; one with a result cannot even be dispatched, because Celery
-subscribes to the result before it publishes, on every broker. Results of what runs meanwhile are kept trying by the
-backend, and are there afterwards.
+A service that is live does without Celery's broker, but results stay where they were. A task whose result nobody wants
+is dispatched as if nothing were. (One with a result waits as long as Celery tries to subscribe to it, which it does
+before it publishes, on every broker.) What becomes of a result that cannot be stored is for Celery's settings to say:
+with `result_backend_always_retry` the worker tries until it can; without it Celery gives up at once, and the record is
+dead-lettered, because nobody would ever hear of it otherwise.
 """
 
 from __future__ import annotations
@@ -20,34 +21,61 @@ pytestmark = pytest.mark.services
 
 
 @pytest.fixture(scope="module")
-def worker(scene: Scene) -> Started:
+def console(scene: Scene) -> Iterator[Console]:
     scene.move("live")
-    return scene.project.kafka_worker()
-
-
-@pytest.fixture(scope="module")
-def console(scene: Scene, worker: Started) -> Iterator[Console]:
     return scene.project.console()
 
 
-def test_explore(scene: Scene, worker: Started, console: Console) -> None:
-    (nap,) = console.dispatch("naps", 1, 2)
-    (res,) = console.dispatch("add", 1, 1, 2)
-    wait_for(lambda: scene.runs([nap]), "the beginning of a task with a result")
+@pytest.fixture
+def worker(scene: Scene, console: Console, request: pytest.FixtureRequest) -> Iterator[Started]:
+    changed = {"BRIDGED_RESULTS_ALWAYS_RETRIED": "1"} if request.param == "always" else {}
+    scene.project.environment.update(changed)
+    started = scene.project.kafka_worker()
+    for name in changed:
+        del scene.project.environment[name]
+    yield started
+    assert started.terminate() == 0, started.output()
+
+
+def at_work(scene: Scene, console: Console) -> str:
+    """Return the id of a task that has begun, and ends in a moment."""
+    [task_id] = console.dispatch("naps", 1, 1.0)
+    wait_for(lambda: scene.runs([task_id]), "the task's beginning")
+    return task_id
+
+
+@pytest.mark.parametrize("worker", ["once"], indirect=True)
+def test_a_result_that_celery_gives_up_is_a_dead_letter_and_the_worker_goes_on(
+    scene: Scene, worker: Started, console: Console
+) -> None:
+    executors = set(worker.executors())
+    task_id = at_work(scene, console)
     scene.redis.kill()
-    import time
-    t = time.monotonic()
-    print("A", console.answer("dispatch('nothing', 3)"), time.monotonic() - t)
-    t = time.monotonic()
-    print("B", console.answer("dispatch('add', 1, 1, 2)"), time.monotonic() - t)
-    t = time.monotonic()
-    print("unfinished", scene.unfinished(), len(scene.records(scene.topic)))
-    time.sleep(4)
+    unwanted = console.dispatch("nothing", 20)
+    assert max(unwanted.values()) < 1.0, "a dispatch waited for Celery's broker"
+    letters = f"{scene.topic}.dlq"
+    wait_for(lambda: scene.records(letters), "the dead letter")
+    scene.wait_until_committed()
     scene.redis.start()
-    wait_for(lambda: scene.unfinished() == 0, "commit")
-    print("C", time.monotonic() - t, console.answer(f"app.AsyncResult({nap!r}).get(timeout=30)"))
-    print("C", time.monotonic() - t, console.answer("tasks.add.delay(20, 22).get(timeout=20)"))
-    print(worker.output()[-6000:])
-    print(scene.project.journal()[-10:])
-    print(scene.records(scene.topic))
-    assert 0
+
+    [(dead, headers)] = scene.records(letters)
+    assert (dead, headers["dlq-reason"]) == (task_id, "unrecorded")
+    assert headers["dlq-detail"].startswith("its outcome could not be recorded: ConnectionError: ")
+    assert "Error 111" in headers["dlq-traceback"]
+    assert set(worker.executors()) == executors, "no process was lost for it"
+    assert console.ask("tasks.add.delay(20, 22).get(timeout=20)") == 42
+
+
+@pytest.mark.parametrize("worker", ["always"], indirect=True)
+def test_a_result_that_celery_always_retries_is_there_when_redis_is(
+    scene: Scene, worker: Started, console: Console
+) -> None:
+    letters = len(scene.records(f"{scene.topic}.dlq"))
+    task_id = at_work(scene, console)
+    scene.redis.kill()
+    worker.wait_for_output("Failed operation _store_result")
+    scene.redis.start()
+    scene.wait_until_committed()
+    assert console.ask(f"app.backend.get_task_meta({task_id!r})['status']") == "SUCCESS"
+    assert len(scene.runs([task_id])[task_id]) == 1
+    assert len(scene.records(f"{scene.topic}.dlq")) == letters

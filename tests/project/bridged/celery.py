@@ -16,6 +16,7 @@ app.conf.update(
     result_extended=True,
     redis_socket_timeout=10,
     worker_cancel_long_running_tasks_on_connection_loss=True,
+    result_backend_always_retry="BRIDGED_RESULTS_ALWAYS_RETRIED" in os.environ,
     task_annotations=json.loads(os.environ.get("BRIDGED_ANNOTATIONS", "null")),
 )
 app.autodiscover_tasks(["bridged"])

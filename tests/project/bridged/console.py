@@ -13,11 +13,11 @@ import threading
 import time
 from typing import Any
 
+import django
+
 from bridged import journal, tasks
 from bridged.celery import app
 from taskbridge.contrib.django.wiring import bridge_of
-
-import django
 
 
 def dispatch(name: str, count: int, *args: Any, **options: Any) -> list[list[Any]]:

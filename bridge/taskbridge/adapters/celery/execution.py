@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from traceback import format_exception
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -71,13 +72,16 @@ class TaskExecution:
                 )
         except RecordError as error:
             return self._refuse(result, message, error)
-        if item.obituary is not None:
-            return self._bury(result, message, payload, task, item.obituary)
-        if headers.get("expires") or message.task_id in revoked_tasks or headers.get("stamped_headers"):
-            ended = self._ended_before(result, message, payload, task)
-            if ended is not None:
-                return ended
-        return self._trace(result, message, payload, task)
+        try:
+            if item.obituary is not None:
+                return self._bury(result, message, payload, task, item.obituary)
+            if headers.get("expires") or message.task_id in revoked_tasks or headers.get("stamped_headers"):
+                ended = self._ended_before(result, message, payload, task)
+                if ended is not None:
+                    return ended
+            return self._trace(result, message, payload, task)
+        except Exception as error:  # noqa: BLE001 - most often the result store's: no task's own error comes this far
+            return self._unrecorded(result, error)
 
     def _trace(self, result: Result, message: Message, payload: Payload, task: Any) -> Result:
         if signals.task_received.receivers:
@@ -153,7 +157,8 @@ class TaskExecution:
         elif request.rejected or (isinstance(exception, Reject) and not exception.requeue):
             # Celery's broker would drop it, or move it to its own dead-letter exchange.
             result.outcome, result.action, result.reason = "dead", "dead", "rejected"
-            result.detail, result.traceback = str(exception), str(einfo.traceback)
+            why = exception.reason if isinstance(exception, Reject) else exception
+            result.detail, result.traceback = str(why), str(einfo.traceback)
         return result
 
     def _bury(self, result: Result, message: Message, payload: Payload, task: Any, obituary: Obituary) -> Result:
@@ -236,6 +241,14 @@ class TaskExecution:
             signals.task_unknown.send(sender=self, message=message, exc=error, name=message.task, id=message.task_id)
         else:
             signals.task_rejected.send(sender=self, message=message, exc=error)
+        return result
+
+    def _unrecorded(self, result: Result, error: Exception) -> Result:
+        """Dead-letter a record whose task has ended, one way or another, when Celery could not record how."""
+        logger.error("task %s[%s]: its outcome could not be recorded", result.task, result.task_id, exc_info=error)
+        result.outcome, result.action, result.reason = "dead", "dead", "unrecorded"
+        result.detail = f"its outcome could not be recorded: {type(error).__name__}: {error}"
+        result.traceback = "".join(format_exception(error))
         return result
 
     def _unreadable(self, item: WorkItem, error: MalformedRecord) -> Result:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from taskbridge.adapters.kafka.clientlog import ClientLog
 from taskbridge.exceptions import BrokerUnavailable, ConfigurationError
 from taskbridge.settings import GroupProtocol, KafkaSettings
 from taskbridge.worker.source import Assigned, Fetched
@@ -49,12 +50,13 @@ class KafkaRecordSource:
         on_lost: Callable[[Sequence[int]], None],
     ) -> None:
         """Join the group; raise ConfigurationError when the topic is missing, BrokerUnavailable when Kafka is."""
-        consumer = Consumer(self._config(), logger=logger)
+        # The client asks of its logger no more than the method `log`.
+        consumer = Consumer(self._config(), logger=cast(logging.Logger, ClientLog(logger)))
         self._consumer = consumer
         self._require_topic(consumer)
 
         def assigned(client: Consumer, partitions: list[TopicPartition]) -> None:
-            found = client.committed(partitions, timeout=REQUEST_TIMEOUT)
+            found = self._committed(client, partitions)
             on_assigned([Assigned(one.partition, one.offset, one.metadata or "") for one in found])
             client.incremental_assign([TopicPartition(self._topic, one.partition, one.offset) for one in found])
 
@@ -67,6 +69,23 @@ class KafkaRecordSource:
             client.incremental_unassign(partitions)
 
         consumer.subscribe([self._topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)
+
+    def _committed(self, client: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        # What is raised here comes out of the poll that called us, and ends the worker: beginning anywhere but at the
+        # committed offset would be worse.
+        try:
+            found = client.committed(partitions, timeout=REQUEST_TIMEOUT)
+        except KafkaException as error:
+            raise BrokerUnavailable(
+                f"the offsets of group {self._group} could not be read ({error.args[0].str()}): restart the worker"
+                " when Kafka answers again"
+            ) from error
+        if errors := [one.error for one in found if one.error is not None]:
+            raise ConfigurationError(
+                f"the offsets of group {self._group} could not be read: {errors[0].str()}; may this user describe the"
+                " group?"
+            )
+        return found
 
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = {

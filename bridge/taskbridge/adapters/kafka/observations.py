@@ -15,6 +15,14 @@ from taskbridge.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+client_logger = logging.getLogger(f"{__name__}.client")
+"""
+What librdkafka says of its connections, for programs that set logging up and ask for it.
+
+Whoever reads gets an error that says as much in one sentence; while Kafka is away the client would add ten a second.
+"""
+client_logger.addHandler(logging.NullHandler())
+
 RECORDS_AT_ONCE = 2_000
 
 Progress = Callable[[int, int], None]
@@ -47,7 +55,7 @@ class KafkaObservationLog:
 
         Raises ConfigurationError when the topic does not exist, BrokerUnavailable when Kafka does not answer.
         """
-        consumer = Consumer(self._config(), logger=logger)
+        consumer = Consumer(self._config(), logger=client_logger)
         try:
             spans = self._spans(consumer, since)
             for message in self._messages(consumer, spans):

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from taskbridge.adapters.kafka.clientlog import ClientLog
 from taskbridge.adapters.kafka.process import PerProcess
 from taskbridge.dispatch import ThrottledLog
 from taskbridge.exceptions import PublishAmbiguous, PublishError, PublishRefused
@@ -301,27 +302,8 @@ _COPY_BUFFER_KBYTES = 32 * 1024
 _POLL_EVERY = 64
 
 
-class _ClientLog:
-    """
-    What librdkafka has to say of itself: errors that belong to no record, and lines of its log.
-
-    A broker that is away causes some at every attempt to reach it.
-    """
-
-    def __init__(self) -> None:
-        self._log = ThrottledLog(logger)
-
-    def error(self, error: KafkaError) -> None:
-        """Take an error."""
-        self._log.warning(error.name(), "Kafka: %s", error.str())
-
-    def log(self, level: int, text: str, *arguments: object) -> None:
-        """Take a line; the client gives its kind as the first argument."""
-        self._log.log(level, str(arguments[:1]), text, *arguments)
-
-
 def _make(config: dict[str, Any]) -> Producer:
-    log = _ClientLog()
+    log = ClientLog(logger)
     # The client asks of its logger no more than the method `log`.
     return Producer({**config, "error_cb": log.error}, logger=cast(logging.Logger, log))
 

@@ -1,8 +1,8 @@
 """
 What runs in the executors of these tests: no Celery, and records that say themselves what becomes of them.
 
-`ok` ends at once, `gate:<name>` when a file of that name is there, `nap:<seconds>` after a while; `die` takes the process
-down, and `die-twice` again when its failure is to be recorded; `hang` runs into a hard time limit; `dead` and
+`ok` ends at once, `gate:<name>` when a file of that name is there, `nap:<seconds>` after a while; `die` takes the
+process down, and `die-twice` again when its failure is to be recorded; `hang` runs into a hard time limit; `dead` and
 `requeue` leave the supervisor something to do. An obituary is answered with a verdict that repeats it.
 """
 

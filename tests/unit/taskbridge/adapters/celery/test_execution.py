@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -120,7 +120,7 @@ def test_a_task_that_succeeds_leaves_nothing_to_do(runner: Runner) -> None:
         ("temper.ignores", (), "ignored", "", "", "Ignore", "PENDING"),
         ("orders.retry", ("o",), "retry", "", "", "Retry", "RETRY"),
         # Rejected for good, a broker would drop it or have a place for dead letters of its own.
-        ("temper.rejects", (False,), "dead", "dead", "rejected", "not for me", "PENDING"),
+        ("temper.rejects", (False,), "dead", "dead", "rejected", "not for me", "FAILURE"),
         ("temper.rejects", (True,), "requeued", "requeue", "", "Reject", "PENDING"),
         ("orders.place", (), "failure", "", "", "TypeError", "FAILURE"),
     ],
@@ -233,6 +233,22 @@ def test_what_becomes_of_a_record_whose_executor_died(
     assert (result.outcome, result.action, result.reason) == (outcome, action, reason)
     assert runner.state(result)[0] == state
     assert runner.calls == [], "only the failure is recorded: nothing runs"
+
+
+@pytest.mark.parametrize(("task", "args"), [("orders.place", ("o-1",)), ("temper.fails", ()), ("temper.leaves", ())])
+def test_an_outcome_that_cannot_be_recorded_is_a_dead_letter_and_not_the_executors_end(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, task: str, args: Any
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the result store does not answer")
+
+    monkeypatch.setattr(type(runner.app.backend), "store_result", unreachable)
+    told = pytest.warns(RuntimeWarning, match="Exception raised outside body")
+    with nullcontext() if task == "temper.leaves" else told:
+        result = runner.run(task, *args)
+    assert (result.outcome, result.action, result.reason, result.executed) == ("dead", "dead", "unrecorded", True)
+    assert result.detail == "its outcome could not be recorded: ConnectionError: the result store does not answer"
+    assert "unreachable" in result.traceback
 
 
 def test_receivers_of_task_received_get_celerys_own_request(runner: Runner) -> None:

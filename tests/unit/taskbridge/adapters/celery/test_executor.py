@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 
 import pytest
 
@@ -29,19 +28,14 @@ class Bench:
         """Give it the items and the order to end; return what it told."""
         self.mine.send_bytes(dump_batch(ITEMS))
         self.mine.send_bytes(STOP)
-        try:
-            executor._work(self.theirs, self.table, nullcontext(), execute)
-        finally:
-            self.theirs.close()
+        executor._work(self.theirs, self.table, nullcontext(), execute)
         return self.told()
 
     def told(self) -> list[Report]:
         reports = []
-        try:
-            while True:
-                reports.append(load_report(self.mine.recv_bytes()))
-        except EOFError:
-            return reports
+        while self.mine.poll():
+            reports.append(load_report(self.mine.recv_bytes()))
+        return reports
 
 
 @pytest.fixture
@@ -116,7 +110,5 @@ def test_an_application_that_could_not_be_loaded_is_reported(
 ) -> None:
     monkeypatch.setattr(zygote, "app", None)
     monkeypatch.setattr(zygote, "failure", failure)
-    theirs: Connection = bench.theirs
-    executor.main(theirs, bytearray(SIZE), nullcontext(), executor.ExecutorOptions("t", "live", 3))
-    theirs.close()
+    executor.main(bench.theirs, bytearray(SIZE), nullcontext(), executor.ExecutorOptions("t", "live", 3))
     assert [(report.failure, report.ready) for report in bench.told()] == [(says, False)]
