@@ -62,6 +62,8 @@ class Road:
         return dispatcher
 
     def close(self) -> None:
+        if self.parts:
+            self.observer.flush()
         for part in self.parts:
             part.close()
         self.broker()
@@ -104,7 +106,7 @@ class Road:
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(f"SELECT task_id, due, seq, epoch, body FROM taskbridge_{table} ORDER BY id")  # noqa: S608
+            cursor.execute(f"SELECT * FROM taskbridge_{table} ORDER BY id")  # noqa: S608
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

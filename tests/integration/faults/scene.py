@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import psycopg2
 import redis
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from devstack.service import Service
 from devstack.stack import Stack
@@ -18,6 +18,16 @@ from taskbridge.worker.tracker import decode_runs
 from tests.project.harness import Project, wait_for
 
 T = TypeVar("T")
+
+_LATER = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+}
 
 
 class Scene:
@@ -118,7 +128,7 @@ def patiently(question: Callable[[], T]) -> T:
         try:
             answers.append(question())
         except KafkaException as error:
-            if not error.args[0].retriable():
+            if error.args[0].code() not in _LATER:
                 raise
         return bool(answers)
 
