@@ -57,8 +57,9 @@ up: setup ## Start the shop with its services and leave it running; prints the U
 down: setup ## Stop what `make up` started
 	@$(BIN)/python -m demo down $(ARGS)
 
+# Test files are shared out between two processes, each with servers of its own: most tests wait more than they compute.
 test: setup ## Run all tests, against a real PostgreSQL, Redis and Kafka
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-unit: setup ## Run the tests that need no service
 	@$(BIN)/python -m pytest tests/unit $(ARGS)

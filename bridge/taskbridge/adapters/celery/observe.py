@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery import signals, states
@@ -94,9 +93,7 @@ class RunReporter:
         """Note that a task's process ended, or was ended, before its body did."""
         service = self._of(task, request)
         if service is not None:
-            requeued = isinstance(error, TimeLimitExceeded) and task.acks_late and not task.acks_on_timeout
-            outcome: Outcome = "requeued" if requeued else "failure"
-            self._report(service, task.name, request, outcome, 0.0, "", type(error).__name__)
+            self._report(service, task.name, request, "failure", 0.0, "", type(error).__name__)
 
     def revoked(self, task: Any, request: Any, expired: bool) -> None:
         """Note that a message was not executed."""
@@ -191,11 +188,9 @@ def connect_observation(reporter_of: Callable[[Any], RunReporter | None]) -> Non
     and never reaches a task. Does nothing in an executor of our own worker, which reports what it runs itself.
     """
     if current_side() != "celery":
-        # A receiver costs every task, and one of `task_received` makes the executor build a request for each record.
+        # A receiver costs every task, also when it says nothing.
         return
     log = ThrottledLog(logger)
-    # Where only a task id is told (a hard time limit), the request is still alive in the worker's main process.
-    received: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def guarded(app: Any, note: Callable[[RunReporter], None]) -> None:
         if current_side() != "celery":
@@ -213,17 +208,11 @@ def connect_observation(reporter_of: Callable[[Any], RunReporter | None]) -> Non
     def on_postrun(task: Any, state: str | None, retval: Any, **_: Any) -> None:
         guarded(task.app, lambda reporter: reporter.ended(task, state, retval))
 
-    def on_received(request: Any, **_: Any) -> None:
-        if any(request.time_limits or ()) or request.task.time_limit:
-            received[request.id] = request
-
     def on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
-        if isinstance(exception, _KILLED):
-            request = (
-                sender.request if sender.request.id == task_id else getattr(received.get(task_id), "_context", None)
-            )
-            if request is not None:
-                guarded(sender.app, lambda reporter: reporter.killed(sender, request, exception))
+        # Celery may signal a hard time limit twice, and has the request at hand once.
+        request = sender.request
+        if isinstance(exception, _KILLED) and request.id == task_id and not hasattr(request, _MARK):
+            guarded(sender.app, lambda reporter: reporter.killed(sender, request, exception))
 
     def on_revoked(sender: Any, request: Any, expired: bool, **_: Any) -> None:
         guarded(sender.app, lambda reporter: reporter.revoked(sender, request, bool(expired)))
@@ -235,7 +224,6 @@ def connect_observation(reporter_of: Callable[[Any], RunReporter | None]) -> Non
     for signal, receiver in (
         (signals.task_prerun, on_prerun),
         (signals.task_postrun, on_postrun),
-        (signals.task_received, on_received),
         (signals.task_failure, on_failure),
         (signals.task_revoked, on_revoked),
         (signals.task_unknown, on_unknown),

@@ -96,7 +96,7 @@ class Cluster:
         return counts
 
     def create(self, topics: list[NewTopic]) -> dict[str, int]:
-        """Create topics, wait until the cluster shows them, and return their partition counts."""
+        """Create topics, wait until they can be used, and return their partition counts."""
         for name, outcome in self._all(
             lambda left: self._admin().create_topics(topics, request_timeout=left, operation_timeout=left)
         ).items():
@@ -115,6 +115,9 @@ class Cluster:
                 absent = ", ".join(sorted(set(names) - set(found)))
                 raise BrokerUnavailable(f"{self._where()} was told to create {absent} but does not show it yet")
             Event().wait(RETRY_INTERVAL)
+        for name, partitions in found.items():
+            # A partition that is shown has not always got a leader yet; one that tells its offset has.
+            self.offsets(name, partitions, "latest")
         return found
 
     def offsets(self, topic: str, partitions: int, which: Start) -> dict[int, int]:

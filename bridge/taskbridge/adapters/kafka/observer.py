@@ -36,8 +36,9 @@ class KafkaObserver:
     """
     An Observer that writes to the observations topic, keyed by service.
 
-    Rows leave after GATHER seconds, with MOST_ROWS of them, or by `flush`. A thread sees to it, started by the first
-    row and started again in a forked child, which leaves its parent's rows to the parent.
+    Rows leave after GATHER seconds, with MOST_ROWS of them, or by `flush`; a process that is killed takes those of the
+    moment with it. A thread sees to it, started by the first row and started again in a forked child, which leaves its
+    parent's rows to the parent.
     """
 
     def __init__(self, best_effort: BestEffortProducer, settings: Settings) -> None:

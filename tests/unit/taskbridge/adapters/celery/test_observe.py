@@ -71,7 +71,6 @@ def watched(bridged: Any) -> Iterator[Watched]:
     connected = [
         signals.task_prerun,
         signals.task_postrun,
-        signals.task_received,
         signals.task_failure,
         signals.task_revoked,
         signals.task_unknown,
@@ -181,28 +180,18 @@ def test_what_never_ran_has_no_times_of_running(watched: Watched, flag: str) -> 
     assert row.finished > 0
 
 
-def test_killed_processes_are_told_by_the_main_process(watched: Watched) -> None:
+@pytest.mark.parametrize("error", [WorkerLostError("killed"), TimeLimitExceeded(9)])
+def test_killed_processes_are_told_once_by_the_main_process(watched: Watched, error: Exception) -> None:
     watched.bridged.move(Stage.MIRROR)
     task = watched.app.tasks["orders.end"]
-    # A lost process: Celery puts the request on the stack before it signals.
-    task.request_stack.push(Context(id="id-1", delivery_info=INFO, retries=1, args=("x",), kwargs={}))
-    signals.task_failure.send(sender=task, task_id="id-1", exception=WorkerLostError("killed"))
-    task.request_stack.pop()
-
-    class Request:
-        id = "id-2"
-        time_limits = (9, None)
-        _context = Context(id="id-2", delivery_info=INFO, retries=3, args=("x",), kwargs={})
-
-    request = Request()
-    request.task = task  # type: ignore[attr-defined]
-    # A hard time limit: only the id is told, of a request that was announced before.
-    signals.task_received.send(sender=None, request=request)
-    signals.task_failure.send(sender=task, task_id="id-2", exception=TimeLimitExceeded(9))
+    # Celery puts the request on the stack, signals, takes it off; for a time limit it then signals again.
+    task.request_stack.push(Context(id="id-1", delivery_info=INFO, retries=3, args=("x",), kwargs={}))
+    signals.task_failure.send(sender=task, task_id="id-1", exception=error)
     signals.task_failure.send(sender=task, task_id="id-1", exception=KeyError("told by task_postrun"))
+    task.request_stack.pop()
+    signals.task_failure.send(sender=task, task_id="id-1", exception=error)
     assert [(row.id, row.retries, row.outcome, row.detail) for row in watched.rows] == [
-        ("id-1", 1, "failure", "WorkerLostError"),
-        ("id-2", 3, "failure", "TimeLimitExceeded"),
+        ("id-1", 3, "failure", type(error).__name__)
     ]
 
 

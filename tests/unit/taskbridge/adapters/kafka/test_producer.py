@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +25,12 @@ from tests.unit.taskbridge.adapters.kafka.conftest import configured
 LIVE, SHADOW = "taskbridge.orders", "taskbridge.orders.shadow"
 
 
-@pytest.fixture
-def confirmed(mock_broker: str) -> ConfirmedProducer:
-    return ConfirmedProducer(configured(mock_broker))
+@pytest.fixture(scope="module")
+def confirmed(mock_broker: str) -> Iterator[ConfirmedProducer]:
+    """One for all: an idempotent producer's first record takes half a second."""
+    confirmed = ConfirmedProducer(configured(mock_broker))
+    yield confirmed
+    confirmed.close()
 
 
 def murmur2(key: bytes) -> int:
@@ -70,14 +73,14 @@ def test_a_publish_takes_as_long_as_the_broker_and_no_polling_interval_more(conf
     assert statistics.median(times) < 0.01
 
 
-def test_threads_wait_at_once_and_each_gets_its_own_report(mock_broker: str, consume: Callable[..., Any]) -> None:
+def test_threads_wait_at_once_and_each_gets_its_own_report(confirmed: Any, consume: Callable[..., Any]) -> None:
     read = consume(LIVE)
-    confirmed = ConfirmedProducer(configured(mock_broker, max_message_bytes=10_000))
+    huge = b"x" * 2_000_000
 
     def publish(number: int) -> bool:
         too_large = number % 10 == 0
         try:
-            confirmed.publish(LIVE, Record(b"k%d" % number, b"x" * (20_000 if too_large else 10)))
+            confirmed.publish(LIVE, Record(b"k%d" % number, huge if too_large else b"x"))
         except PublishRefused:
             return too_large
         return not too_large
@@ -172,7 +175,6 @@ def test_a_topic_that_is_not_there_loses_copies_which_are_counted(mock_broker: s
 FORKS = """
 import os, sys
 sys.path[:0] = {path!r}
-from taskbridge.adapters.kafka import producer
 from taskbridge.adapters.kafka.producer import BestEffortProducer, ConfirmedProducer
 from taskbridge.record import Record
 from tests.unit.taskbridge.adapters.kafka.conftest import configured
