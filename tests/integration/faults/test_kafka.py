@@ -12,7 +12,7 @@ from tests.project.harness import Console, Started, wait_for
 
 SETTINGS = {"BRIDGED_PUBLISH_TIMEOUT": "1.5", "BRIDGED_BREAKER_SECONDS": "2"}
 
-LOST = "were lost to another member"
+LOST = "were taken from this worker"
 
 pytestmark = pytest.mark.services
 

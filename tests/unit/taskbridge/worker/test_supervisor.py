@@ -113,7 +113,7 @@ def test_lost_partitions_are_dropped_and_not_committed(world: World, caplog: pyt
     topic.script.append((world.finished(3), nothing))
     world.supervise(topic, processes=3)
     assert 0 not in topic.committed
-    assert "partitions (0,) were lost to another member" in caplog.text
+    assert "partitions (0,) were taken from this worker" in caplog.text
 
 
 def test_a_dead_executor_costs_the_record_that_it_ran(world: World, caplog: pytest.LogCaptureFixture) -> None:
