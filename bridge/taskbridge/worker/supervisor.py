@@ -368,7 +368,8 @@ class Supervisor:
 
     def _on_lost(self, partitions: Sequence[int]) -> None:
         logger.warning(
-            "partitions %s were taken from this worker, which Kafka had not heard of for too long; what ran here may run twice",
+            "partitions %s were taken from this worker, which Kafka had not heard of for too long;"
+            " what ran here may run twice",
             partitions,
         )
         self._forget_buffered(set(partitions))
