@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg2
 from confluent_kafka import Consumer, TopicPartition
@@ -22,6 +23,11 @@ REPEATED = """
     SELECT task_id, retries, replaced_task_nesting, max(task), count(*) FROM journal_run
     GROUP BY 1, 2, 3 HAVING count(*) > 1
 """
+
+RUNNING = """
+    SELECT pid FROM journal_run WHERE side = 'kafka' AND finished_at IS NULL AND split_part(task, '.', 2) = %s
+"""
+BEGUN = "SELECT DISTINCT task_id FROM journal_run WHERE task_id = ANY(%s)"
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,15 @@ class Journal:
         """Return every dispatch that ran more than once."""
         return [Repeat(*row) for row in self._rows(REPEATED)]
 
-    def _rows(self, query: str, *values: float) -> list[tuple[str, str, int]]:
+    def executors_at_work(self, service: str) -> set[int]:
+        """Return the process ids in which tasks of a service run on Kafka's side at this moment."""
+        return {pid for (pid,) in self._rows(RUNNING, service)}
+
+    def begun(self, tasks: set[str]) -> set[str]:
+        """Return those of the tasks whose body has begun at least once."""
+        return {task_id for (task_id,) in self._rows(BEGUN, list(tasks))}
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         connection = psycopg2.connect(self._url)
         try:
             with connection.cursor() as cursor:

@@ -12,10 +12,15 @@ KEY = ("task_id", "retries", "replaced_task_nesting")
 
 
 def settled() -> bool:
-    """Tell whether everything that was dispatched has run to its end; cheaper than an account."""
-    if Run.objects.filter(finished_at=None).exists():
-        return False
+    """
+    Tell whether everything that was dispatched has run to its end; cheaper than an account.
+
+    A run that was cut off with its process never ends, but its task does when it has run again.
+    """
     same = {name: OuterRef(name) for name in KEY}
+    ended = Exists(Run.objects.filter(**same, finished_at__isnull=False))
+    if Run.objects.filter(~ended, finished_at=None).exists():
+        return False
     return not Dispatch.objects.filter(~Exists(Run.objects.filter(**same))).exists()
 
 
