@@ -64,6 +64,14 @@ class Observer(Protocol):
         ...
 
 
+class DeliveringObserver(Observer, Protocol):
+    """An observer that can be asked to have done with it."""
+
+    def deliver(self, timeout: float) -> bool:
+        """Return whether all that was observed is in the log, waiting at most `timeout` seconds; never raises."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PendingMessage:
     """

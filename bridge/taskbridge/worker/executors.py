@@ -87,6 +87,7 @@ class Executor:
         self._next_slot = 0
         self._soft_sent_for = 0.0
         self._reported = 0
+        self._told_already = 0
 
     @property
     def alive(self) -> bool:
@@ -151,8 +152,10 @@ class Executor:
             while self.connection.poll():
                 report = load_report(self.connection.recv_bytes())
                 self._take(report)
-                rows += report.rows
-                self._reported += len(report.rows)
+                known = min(self._told_already, len(report.rows))
+                self._told_already -= known
+                rows += report.rows[known:]
+                self._reported += len(report.rows) - known
         except (EOFError, OSError):
             # The process is gone; `alive` tells the supervisor.
             return rows
@@ -187,6 +190,13 @@ class Executor:
         while self._reported and self.unreported:
             self.unreported.popleft()
             self._reported -= 1
+        return endings
+
+    def take_unreported(self) -> list[Ending]:
+        """Return, once, the records that have ended and that the executor has not told of; its own rows are dropped."""
+        endings = list(self.unreported)
+        self.unreported.clear()
+        self._told_already += len(endings)
         return endings
 
     def enforce_limits(self, now: float) -> None:

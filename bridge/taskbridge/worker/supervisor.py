@@ -16,7 +16,7 @@ from typing import Any
 
 from taskbridge.exceptions import BrokerUnavailable, ConfigurationError
 from taskbridge.observation import Kind
-from taskbridge.ports import ConfirmedPublisher, Observer
+from taskbridge.ports import ConfirmedPublisher, DeliveringObserver
 from taskbridge.worker.batching import Estimator
 from taskbridge.worker.channel import Verdict
 from taskbridge.worker.entry import Entry, header, size_of
@@ -36,6 +36,12 @@ BUFFER_BYTES = 32 * 1024 * 1024
 
 COMMIT_INTERVAL = 0.2
 """Seconds between commits; what finished since the last one is run again after a crash of the whole worker."""
+
+DELIVERY_TIMEOUT = 0.25
+"""Seconds to wait, before a commit, for the observations of what it commits."""
+
+DELIVER_AGAIN = 5.0
+"""Seconds without waiting for observations after they could not be delivered."""
 
 PAUSE_AFTER = 1.0
 """Seconds with a full buffer after which partitions are paused, so that polling can go on without fetching."""
@@ -77,7 +83,7 @@ class Supervisor:
         options: Options,
         source: RecordSource,
         publisher: ConfirmedPublisher,
-        observer: Observer,
+        observer: DeliveringObserver,
         target: ExecutorTarget,
         executor_options: Any,
     ) -> None:
@@ -91,6 +97,8 @@ class Supervisor:
         self._buffer_bytes = 0
         self._estimator = Estimator()
         self._settlement = Settlement(publisher, options.topic, options.dead_letter_topic)
+        self._observer = observer
+        self._deliver_at = 0.0
         self._rows = Rows(observer, options.kind, options.service, options.source_name)
         self._committed: dict[int, tuple[int, str]] = {}
         self._commit_at = 0.0
@@ -275,8 +283,7 @@ class Supervisor:
         return self._start_executor(executor.number)
 
     def _bury(self, executor: Executor) -> None:
-        for ending in executor.unreported:
-            self._rows.reconstruct(ending.entry, ending.outcome, ending.started, ending.finished)
+        self._tell_of(executor)
         running, waiting, obituary = executor.wreck()
         if running is not None:
             logger.error(
@@ -330,8 +337,29 @@ class Supervisor:
                 offsets[partition] = position
         if not offsets:
             return
+        self._deliver_observations(now)
         self._source.commit(offsets, wait)
         self._committed.update(offsets)
+
+    def _deliver_observations(self, now: float) -> None:
+        """
+        See that what is about to be committed is observed first.
+
+        Otherwise a worker that is killed in between would have run tasks of which nobody knows.
+        """
+        for executor in self._executors:
+            self._tell_of(executor)
+        self._rows.flush(all_of_them=True)
+        if now >= self._deliver_at and not self._observer.deliver(DELIVERY_TIMEOUT):
+            self._deliver_at = time.monotonic() + DELIVER_AGAIN
+
+    def _tell_of(self, executor: Executor) -> None:
+        """Observe what has ended in an executor that has not told of it yet, or cannot any more."""
+        if self._options.kind == "copy":
+            # What became of a copy only its executor knows.
+            return
+        for ending in executor.take_unreported():
+            self._rows.reconstruct(ending.entry, ending.outcome, ending.started, ending.finished)
 
     # The group
 

@@ -86,6 +86,11 @@ class KafkaObserver:
         for source, rows in gathered.items():
             self._send(source, rows)
 
+    def deliver(self, timeout: float) -> bool:
+        """Return whether all that was observed is in the log, waiting at most `timeout` seconds."""
+        self.flush()
+        return self._best_effort.flush(timeout) == 0
+
     def _run(self, gathering: Event) -> None:
         while True:
             gathering.wait()

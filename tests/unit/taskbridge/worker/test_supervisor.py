@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from taskbridge.testing import FakePublisher, RecordingObserver
 from taskbridge.worker import supervisor as module
 from taskbridge.worker.source import Assigned
 from taskbridge.worker.supervisor import Options, Supervisor
+from taskbridge.worker.tracker import decode_runs
 from tests.unit.taskbridge.worker import target
 from tests.unit.taskbridge.worker.topic import FakeTopic
 
@@ -72,6 +73,32 @@ def test_what_is_finished_beyond_a_long_task_is_committed_with_it_and_the_rest_d
     assert world.seen() == [(f"0-{offset}", "success") for offset in range(5)]
     watermarks = [offsets[0][0] for offsets, _ in topic.commits]
     assert watermarks == sorted(watermarks)
+
+
+def test_nothing_is_committed_that_has_not_been_observed(world: World) -> None:
+    unobserved: list[object] = []
+    delivered: set[int] = set()
+
+    def deliver(_timeout: float) -> bool:
+        delivered.update(row.offset for row in world.observer.rows if isinstance(row, RunRow))
+        return True
+
+    world.observer.deliver = deliver  # type: ignore[method-assign]
+    topic = FakeTopic("ok", "ok", "gate:a", "ok", "ok")
+    commit = topic.commit
+
+    def commit_and_look(offsets: Mapping[int, tuple[int, str]], wait: bool) -> None:
+        for watermark, metadata in offsets.values():
+            finished = set(range(watermark)).union(*(range(*run) for run in decode_runs(watermark, metadata)))
+            unobserved.extend(finished - delivered)
+        commit(offsets, wait)
+
+    topic.commit = commit_and_look  # type: ignore[method-assign]
+    topic.script.append((lambda: topic.committed.get(0, (0, ""))[0] == 2, lambda: world.open("a")))
+    topic.script.append((lambda: topic.committed[0] == (5, ""), nothing))
+    world.supervise(topic)
+    assert unobserved == []
+    assert world.seen() == [(f"0-{offset}", "success") for offset in range(5)], "each once"
 
 
 def test_after_a_restart_what_was_finished_does_not_run_again(world: World) -> None:
