@@ -85,8 +85,10 @@ def _after_confirmation(order_id: str, notices: list[Any]) -> None:
 def reject_order(self: Any, failed_task_id: str, *, order_id: str) -> bool:
     """Reject an order because a step of its fulfilment failed for good."""
     failure = AsyncResult(failed_task_id).result
-    # A chord's failure names the task that failed and its exception: nothing to show to a customer.
-    reason = "Not all products could be reserved." if isinstance(failure, ChordError) else str(failure)
+    # A chord's failure names the task that failed and its exception: nothing to show to a customer. It is also the one
+    # that may not be stored yet, because a chord calls its error callbacks first.
+    in_chord = failure is None or isinstance(failure, ChordError)
+    reason = "Not all products could be reserved." if in_chord else str(failure)
     try:
         return _close(order_id, State.REJECTED, reason)
     except IllegalMoveError:
