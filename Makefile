@@ -62,7 +62,7 @@ test: setup ## Run all tests, against a real PostgreSQL, Redis and Kafka
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-unit: setup ## Run the tests that need no service
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
 
 check: lint types imports ## Run lint, types and imports
 
