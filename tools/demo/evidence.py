@@ -6,7 +6,9 @@ The journal is written by Celery's signals into the shop's database, so it does 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,16 +75,19 @@ class Journal:
             connection.close()
 
 
-def in_flight(bootstrap_servers: str, topic: str, group: str) -> set[str]:
+def in_flight(bootstrap_servers: str, topic: str, group: str) -> dict[str, set[str]]:
     """
-    Return the ids of the tasks in a topic that a group has not committed: what a crash of its worker may repeat.
+    Return the tasks in a topic that a group has not committed, each with the ids of those that it dispatches last.
+
+    The first is what a crash of the group's worker may repeat. A task that runs twice also dispatches its chain twice,
+    under the ids that the chain got when it was made.
 
     Counted are records at or behind the committed offset that the commit's metadata does not call finished.
     """
     config = {"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False}
     consumer = Consumer(config)
     reader = Consumer({**config, "group.id": f"{group}.evidence", "auto.offset.reset": "earliest"})
-    ids: set[str] = set()
+    found: dict[str, set[str]] = {}
     try:
         numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         for position in consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=10):
@@ -96,8 +101,20 @@ def in_flight(bootstrap_servers: str, topic: str, group: str) -> set[str]:
                     break
                 offset = (message.offset() or 0) + 1
                 if not any(start <= offset - 1 < stop for start, stop in finished):
-                    ids.add(dict(message.headers() or [])["id"].decode())
+                    task_id = dict(message.headers() or [])["id"].decode()
+                    found[task_id] = set(_task_ids(json.loads(message.value() or b"null")))
     finally:
         consumer.close()
         reader.close()
-    return ids
+    return found
+
+
+def _task_ids(value: Any) -> Iterator[str]:
+    """Yield every task id in the signatures that a message body carries along."""
+    if isinstance(value, dict):
+        if isinstance(value.get("task_id"), str):
+            yield value["task_id"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _task_ids(item)

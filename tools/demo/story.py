@@ -24,10 +24,15 @@ SETTLE = 45
 
 @dataclass
 class Outcome:
-    """How the story ended: what is wrong, and which tasks must have run twice because of a fault of the story's own."""
+    """
+    How the story ended: what is wrong, and what a fault of the story's own explains.
+
+    Tasks that were cut off must have run twice; those that they dispatch at their end may have.
+    """
 
     problems: list[str] = field(default_factory=list)
     must_repeat: set[str] = field(default_factory=set)
+    may_repeat: set[str] = field(default_factory=set)
 
 
 class Story:
@@ -116,7 +121,8 @@ class Story:
             self.outcome.problems.append(f"{len(lost)} tasks were lost, among them {', '.join(lost[:3])}")
         repeats = self._journal.repeats()
         for repeat in repeats:
-            if repeat.task_id not in self.outcome.must_repeat or repeat.times > 2:
+            explained = repeat.task_id in self.outcome.must_repeat and repeat.times == 2
+            if not explained and repeat.task_id not in self.outcome.may_repeat:
                 self.outcome.problems.append(f"{repeat.task}[{repeat.task_id}] ran {repeat.times} times")
         for task_id in sorted(self.outcome.must_repeat - {repeat.task_id for repeat in repeats}):
             self.outcome.problems.append(f"{task_id} was cut off and did not run again")
@@ -204,11 +210,12 @@ class Story:
         environment = self._system.environment
         topic = f"shop.{service}"
         unfinished = in_flight(environment["KAFKA_BOOTSTRAP_SERVERS"], topic, topic)
-        cut_off = self._journal.begun(unfinished)
+        cut_off = self._journal.begun(set(unfinished))
         self.outcome.must_repeat |= cut_off
+        self.outcome.may_repeat |= {follower for task_id in cut_off for follower in unfinished[task_id]}
         self._say(
             f"  The whole worker of {service}, process {worker.pid}, is killed: {len(unfinished)} tasks were not"
-            f" committed, {len(cut_off)} of them had begun and will run again."
+            f" committed, {len(cut_off)} of them had begun and will run again, and with them what follows in their chains."
         )
         self._system.start_worker(service).wait_until("worker ready")
 
