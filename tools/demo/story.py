@@ -215,7 +215,7 @@ class Story:
         self.outcome.may_repeat |= {follower for task_id in cut_off for follower in unfinished[task_id]}
         self._say(
             f"  The whole worker of {service}, process {worker.pid}, is killed: {len(unfinished)} tasks were not"
-            f" committed, {len(cut_off)} of them had begun and will run again, and with them what follows in their chains."
+            f" committed; {len(cut_off)} of them had begun and will run again, with what follows in their chains."
         )
         self._system.start_worker(service).wait_until("worker ready")
 
