@@ -28,6 +28,8 @@ SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 GroupProtocol = Literal["consumer", "classic"]
 
+PublishMode = Literal["confirm", "barrier", "outbox"]
+
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
@@ -116,6 +118,15 @@ class ServiceSettings:
     observe: bool = True
     """Write observations, without which there is no report."""
 
+    publish: PublishMode = "confirm"
+    """When a dispatch returns: after the broker's acknowledgement, before it (`barrier`), or as a row (`outbox`)."""
+
+    outbox_database: str = ""
+    """With publish=outbox: Django alias of the database whose transactions the rows join; empty: `database`."""
+
+    ordered: bool = False
+    """Keep the order of messages with one key, also while keys change side."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -156,6 +167,15 @@ class Settings:
 
     copy_buffer: int = 20_000
     """Copies and observations that may wait for the broker in one process; beyond it they are lost and counted."""
+
+    once_lease: float = 60.0
+    """Seconds after which a task with `once=True` that did not end may be run by another process."""
+
+    quiet_before_complete: float = 86_400.0
+    """Seconds for which Celery's broker must have received nothing of a service before it may be `complete`."""
+
+    api_tokens: str = ""
+    """Folder with one file per client of the HTTP API: its name is who, its content the bearer token; empty: no API."""
 
     drain_timeout: float = 25.0
     """Seconds to finish running tasks after SIGTERM; keep it below the pod's terminationGracePeriodSeconds."""
@@ -230,6 +250,8 @@ def _service(name: str, options: Any) -> ServiceSettings:
     if values.get("replication_factor") == -1:
         del values["replication_factor"]
     _check_positive(values, place)
+    if values.get("publish", "confirm") not in get_args(PublishMode):
+        raise ConfigurationError(f'{place.format("publish")} must be "confirm", "barrier" or "outbox"')
     return ServiceSettings(name=name, **values)
 
 
@@ -256,6 +278,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "tuple[str, ...]": ((tuple,), "a list of strings"),
     "Mapping[str, str]": ((Mapping,), "a mapping of strings"),
     "GroupProtocol": ((str,), "a string"),
+    "PublishMode": ((str,), "a string"),
 }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-from taskbridge.cutover import Flag, Stage
+from taskbridge.cutover import Fence, Flag, Stage
 from taskbridge.exceptions import PublishError, StoreUnavailable, TaskbridgeError
 from taskbridge.observation import Batch, Row
 from taskbridge.ports import PendingMessage
@@ -25,18 +26,27 @@ class FakeFlags:
     """A FlagStore that a test sets; `reads` counts the looks."""
 
     def __init__(self) -> None:
-        self._flags: dict[str, Flag] = {}
+        self._flags: dict[tuple[str, str], Flag] = {}
         self._version = 0
         self.reads = 0
         self.available = True
 
-    def set(self, service: str, stage: Stage, basis_points: int = 0) -> Flag:
-        """Move a service, as a transition would."""
+    def set(
+        self, service: str, stage: Stage, basis_points: int = 0, task: str = "", fence: Fence | None = None
+    ) -> Flag:
+        """Move a service, or a single task of it, as a transition would."""
+        return self._put(Flag(service, stage, basis_points, task=task, fence=fence))
+
+    def clear(self, service: str, task: str) -> Flag:
+        """Let the service's flag decide for a task again."""
+        return self._put(Flag(service, Stage.OFF, task=task, cleared=True))
+
+    def _put(self, flag: Flag) -> Flag:
         self._version += 1
-        before = self._flags.get(service)
-        epoch = before.epoch + 1 if before else 1
-        self._flags[service] = Flag(service, stage, basis_points, epoch, self._version)
-        return self._flags[service]
+        before = self._flags.get((flag.service, flag.task))
+        flag = replace(flag, epoch=before.epoch + 1 if before else 1, version=self._version)
+        self._flags[flag.service, flag.task] = flag
+        return flag
 
     def flags_since(self, version: int) -> Sequence[Flag]:
         """Return the flags set after `version`; raise StoreUnavailable while not `available`."""

@@ -20,7 +20,8 @@ def _migrated_alias(database_url: str) -> Iterator[str]:
     if not settings.configured and "DJANGO_SETTINGS_MODULE" not in os.environ:
         settings.configure(INSTALLED_APPS=["taskbridge.contrib.django"], USE_TZ=True)
     django.setup()
-    name = f"bridge_{uuid4().hex[:12]}"
+    # The audit may be emptied in a database of this name only.
+    name = f"test_bridge_{uuid4().hex[:12]}"
     _execute(database_url, f"CREATE DATABASE {name}")
     url = urlsplit(database_url)
     database = {
@@ -32,7 +33,8 @@ def _migrated_alias(database_url: str) -> Iterator[str]:
         "NAME": name,
     }
     connections.settings[name] = connections.configure_settings({"default": {}, name: database})[name]
-    MigrationExecutor(connections[name]).migrate([("taskbridge", "0001_initial")])
+    executor = MigrationExecutor(connections[name])
+    executor.migrate(executor.loader.graph.leaf_nodes("taskbridge"))
     yield name
     connections[name].close()
     del connections[name]
@@ -46,8 +48,8 @@ def alias(_migrated_alias: str) -> Iterator[str]:
     known = dict(connections.settings[_migrated_alias])
     with connections[_migrated_alias].cursor() as cursor:
         cursor.execute(
-            "TRUNCATE taskbridge_service_flag, taskbridge_transition, taskbridge_delayed, taskbridge_outbox"
-            " RESTART IDENTITY"
+            "TRUNCATE taskbridge_service_flag, taskbridge_task_flag, taskbridge_transition, taskbridge_delayed,"
+            " taskbridge_outbox, taskbridge_execution RESTART IDENTITY"
         )
     yield _migrated_alias
     connections.settings[_migrated_alias].update(known)

@@ -76,7 +76,8 @@ class Road:
         with connections[self.alias].cursor() as cursor:
             cursor.execute("DELETE FROM taskbridge_service_flag")
             cursor.execute(
-                "INSERT INTO taskbridge_service_flag VALUES ('orders', %s, %s, %s, %s, now())",
+                "INSERT INTO taskbridge_service_flag (service, stage, basis_points, epoch, version, changed_at)"
+                " VALUES ('orders', %s, %s, %s, %s, now())",
                 (stage.value, basis_points, self.version, self.version),
             )
 

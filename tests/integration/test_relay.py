@@ -48,7 +48,7 @@ class FixedFlags:
     def __init__(self) -> None:
         self.flag = Flag("orders", Stage.LIVE, BASIS_POINTS, epoch=2)
 
-    def get(self, service: str) -> Flag:
+    def get(self, service: str, task: str = "") -> Flag:
         assert service == "orders"
         return self.flag
 

@@ -92,14 +92,14 @@ def test_a_stage_of_a_later_version_concerns_its_service_alone(
     store: DjangoStore, alias: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_flag(alias, "orders", "mirror", 1)
-    put_flag(alias, "fraud", "complete", 2)
+    put_flag(alias, "fraud", "teleported", 2)
 
     for _ in range(2):
         assert [flag.service for flag in store.flags_since(-1)] == ["orders"]
     assert [record.message for record in caplog.records] == [
-        "service 'fraud' is in stage 'complete', which this version of taskbridge does not know: upgrade it"
+        "service 'fraud' is in stage 'teleported', which this version of taskbridge does not know: upgrade it"
     ]
-    with pytest.raises(ConfigurationError, match="'fraud' is in stage 'complete'"):
+    with pytest.raises(ConfigurationError, match="'fraud' is in stage 'teleported'"):
         store.flag_states()
 
 
@@ -128,7 +128,7 @@ def test_a_message_is_kept_byte_for_byte(store: DjangoStore, alias: str) -> None
             "producer": "web:1:ab",
             "seq": 7,
             "attempts": 0,
-        } | ({"due": PENDING.due} if table == "delayed" else {})
+        } | ({"due": PENDING.due} if table == "delayed" else {"road": "kafka"})
     assert store.pending_counts() == {"delayed": {"orders": 1}, "outbox": {"orders": 1}}
 
 

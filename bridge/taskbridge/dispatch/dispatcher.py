@@ -66,9 +66,9 @@ class Dispatcher:
         self._topics = {name: settings.topic(name) for name in settings.services}
         self._shadow_topics = {name: settings.shadow_topic(name) for name in settings.services}
 
-    def flag(self, service: str) -> Flag:
+    def flag(self, service: str, task: str = "") -> Flag:
         """Return the flag that decides for one message: read it once per message, and pass it to `dispatch`."""
-        return self._flags.get(service)
+        return self._flags.get(service, task)
 
     def dispatch(self, flag: Flag, outgoing: Outgoing) -> Any:
         """
@@ -77,13 +77,14 @@ class Dispatcher:
         Errors of Celery's broker are Celery's own and pass through. Raises StoreUnavailable or ConfigurationError when
         a message had to go into the database and could not.
         """
-        if flag.stage is Stage.LIVE:
-            if decide(flag, bucket(self.settings.salt, outgoing.key)).kafka:
-                return self._live(flag, outgoing)
-            return self._celery(flag, outgoing, self._wall())
-        if decide(flag, 0).copy:
+        if flag.stage is Stage.OFF:
+            return outgoing.to_celery()
+        decision = decide(flag, bucket(self.settings.salt, outgoing.key))
+        if decision.kafka:
+            return self._live(flag, outgoing)
+        if decision.copy:
             return self._mirror(flag, outgoing)
-        return outgoing.to_celery()
+        return self._celery(flag, outgoing, self._wall())
 
     def _celery(self, flag: Flag, outgoing: Outgoing, at: float, stamp: Stamp | None = None, fallback: str = "") -> Any:
         result = outgoing.to_celery()

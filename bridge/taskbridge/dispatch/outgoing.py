@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskbridge.record import Message
-from taskbridge.settings import ServiceSettings
+from taskbridge.settings import PublishMode, ServiceSettings
 
 
 @dataclass(slots=True)
@@ -17,7 +17,8 @@ class Outgoing:
 
     `to_celery` publishes it as plain Celery would; `message` returns it for a record and raises TypeError or ValueError
     when it does not fit into one; `unsupported` returns what only Celery's worker can do for it, or an empty string.
-    `due` is the time before which it must not run (seconds since the epoch), 0 when it may run at once.
+    `due` is the time before which it must not run (seconds since the epoch), 0 when it may run at once. `publish` is
+    how a publish to Kafka ends for the caller.
     """
 
     service: ServiceSettings
@@ -32,3 +33,4 @@ class Outgoing:
     unsupported: Callable[[], str]
     due: float = 0.0
     traceparent: str | None = None
+    publish: PublishMode = "confirm"

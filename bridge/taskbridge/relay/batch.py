@@ -33,8 +33,8 @@ ROADS: dict[Road, str] = {"kafka": "Kafka", "celery": "Celery's broker"}
 class Flags(Protocol):
     """Flags as they stand."""
 
-    def get(self, service: str) -> Flag:
-        """Return the flag of a configured service."""
+    def get(self, service: str, task: str = "") -> Flag:
+        """Return the flag of a task of a configured service, or the service's."""
         ...
 
 
@@ -158,7 +158,7 @@ class Sender:
 
     def _choose(self, rows: Iterable[WaitingRow], passage: Passage) -> tuple[list[_Work], bool]:
         """Return what to try now, and whether rows wait for the outcome of a trial."""
-        flags: dict[str, Flag] = {}
+        flags: dict[tuple[str, str], Flag] = {}
         chosen: list[_Work] = []
         on_trial: set[Road] = set()
         held_back = False
@@ -176,7 +176,7 @@ class Sender:
             chosen.append(work)
         return chosen, held_back
 
-    def _work(self, row: WaitingRow, flags: dict[str, Flag]) -> _Work | None:
+    def _work(self, row: WaitingRow, flags: dict[tuple[str, str], Flag]) -> _Work | None:
         service = row.pending.service
         try:
             identity = row.pending.message.identity()
@@ -188,9 +188,10 @@ class Sender:
                 self._leave(row, f"TASKBRIDGE names no service {service!r} any more, and it is for Kafka only")
                 return None
             return _Work(row, "celery", Flag(service, Stage.OFF), identity)
-        flag = flags.get(service)
+        task = row.pending.message.task
+        flag = flags.get((service, task))
         if flag is None:
-            flag = flags[service] = self._flags.get(service)
+            flag = flags[service, task] = self._flags.get(service, task)
         kafka = row.table == "outbox" or decide(flag, bucket(self._settings.salt, row.pending.key)).kafka
         return _Work(row, "kafka" if kafka else "celery", flag, identity)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,12 +11,14 @@ from hypothesis import strategies as st
 from taskbridge.cutover import (
     BASIS_POINTS,
     Decision,
+    Fence,
     Flag,
     FlagCache,
     Stage,
     check_step,
     decide,
     is_forward,
+    next_steps,
     target,
 )
 from taskbridge.exceptions import TransitionRefused
@@ -51,7 +55,7 @@ def test_where_a_message_goes(flag: Flag, number: int, expected: Decision) -> No
 
 
 def test_a_stage_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(TransitionRefused, match="no stage 'on'; stages are off, mirror, live"):
+    with pytest.raises(TransitionRefused, match="no stage 'on'; stages are off, mirror, shadow, live, complete"):
         Stage.parse("on")
 
 
@@ -66,22 +70,90 @@ def test_what_is_no_percentage_is_refused(percent: float) -> None:
         target(Stage.LIVE, percent)
 
 
-def test_a_percentage_belongs_to_live_alone() -> None:
-    assert target(Stage.MIRROR, None) == 0
-    with pytest.raises(TransitionRefused, match="belongs to live only"):
-        target(Stage.MIRROR, 50)
+@pytest.mark.parametrize("stage", [Stage.OFF, Stage.MIRROR, Stage.COMPLETE])
+def test_a_percentage_belongs_to_shadow_and_live(stage: Stage) -> None:
+    assert target(stage, None) == 0
+    with pytest.raises(TransitionRefused, match="belongs to shadow and live"):
+        target(stage, 50)
     with pytest.raises(TransitionRefused, match="live needs --percent"):
         target(Stage.LIVE, None)
 
 
-@pytest.mark.parametrize("before", list(Stage))
-@pytest.mark.parametrize("after", list(Stage))
-def test_only_from_off_to_live_is_a_stage_left_out(before: Stage, after: Stage) -> None:
-    if (before, after) == (Stage.OFF, Stage.LIVE):
-        with pytest.raises(TransitionRefused, match="mirror it first with `taskbridge cutover orders mirror`"):
-            check_step(Flag("orders", before), after)
-    else:
-        check_step(Flag("orders", before), after)
+def at(stage: Stage, basis_points: int = 0) -> Flag:
+    return Flag("orders", stage, basis_points)
+
+
+@pytest.mark.parametrize(
+    ("before", "stage", "basis_points"),
+    [
+        (at(Stage.OFF), Stage.MIRROR, 0),
+        (at(Stage.MIRROR), Stage.SHADOW, 100),
+        (at(Stage.MIRROR), Stage.LIVE, 100),
+        (at(Stage.SHADOW, 100), Stage.SHADOW, 500),
+        (at(Stage.SHADOW, 100), Stage.LIVE, 1),
+        (at(Stage.LIVE, 100), Stage.LIVE, 300),
+        (at(Stage.LIVE, 300), Stage.LIVE, 500),
+        (at(Stage.LIVE, 5_000), Stage.LIVE, 10_000),
+        (at(Stage.LIVE, 10_000), Stage.COMPLETE, 0),
+    ],
+)
+def test_forward_goes_one_stage_or_one_rung(before: Flag, stage: Stage, basis_points: int) -> None:
+    check_step(before, stage, basis_points)
+
+
+@pytest.mark.parametrize(
+    ("before", "stage", "basis_points"),
+    [
+        (at(Stage.MIRROR), Stage.LIVE, 101),
+        (at(Stage.MIRROR), Stage.SHADOW, 500),
+        (at(Stage.SHADOW, 100), Stage.SHADOW, 501),
+        (at(Stage.LIVE, 300), Stage.LIVE, 501),
+        (at(Stage.LIVE, 100), Stage.LIVE, 10_000),
+    ],
+)
+def test_more_than_a_rung_needs_an_override(before: Flag, stage: Stage, basis_points: int) -> None:
+    with pytest.raises(TransitionRefused, match="--override with a --reason"):
+        check_step(before, stage, basis_points)
+    check_step(before, stage, basis_points, override=True)
+
+
+@pytest.mark.parametrize("override", [False, True])
+@pytest.mark.parametrize(
+    ("before", "stage", "basis_points"),
+    [
+        (at(Stage.OFF), Stage.SHADOW, 100),
+        (at(Stage.OFF), Stage.LIVE, 100),
+        (at(Stage.OFF), Stage.COMPLETE, 0),
+        (at(Stage.MIRROR), Stage.COMPLETE, 0),
+        (at(Stage.SHADOW, 10_000), Stage.COMPLETE, 0),
+        (at(Stage.LIVE, 9_999), Stage.COMPLETE, 0),
+    ],
+)
+def test_nothing_lifts_mirror_before_live_and_live_in_full_before_complete(
+    before: Flag, stage: Stage, basis_points: int, override: bool
+) -> None:
+    with pytest.raises(TransitionRefused, match=r"orders is .* and cannot go to .* at once: next is"):
+        check_step(before, stage, basis_points, override=override)
+
+
+@given(st.sampled_from(Stage), st.integers(0, 10_000), st.sampled_from(Stage), st.integers(0, 10_000))
+def test_back_is_always_allowed(here: Stage, points: int, there: Stage, less: int) -> None:
+    before = at(here, points)
+    if not is_forward(before, there, less):
+        check_step(before, there, less)
+
+
+@given(st.sampled_from(Stage), st.integers(1, 10_000))
+def test_every_step_that_is_offered_is_allowed_and_forward(here: Stage, points: int) -> None:
+    before = at(here, points)
+    for stage, basis_points in next_steps(before):
+        assert is_forward(before, stage, basis_points)
+        check_step(before, stage, basis_points)
+
+
+def test_a_fence_survives_its_document() -> None:
+    for fence in (Fence(0, 5_000, frozenset({"celery"})), Fence(1, 2, frozenset({"celery", "kafka"}), {0: 7, 11: 0})):
+        assert Fence.from_document(json.loads(json.dumps(fence.document()))) == fence
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 from taskbridge.adapters.celery.options import TaskOptions
 from taskbridge.exceptions import ConfigurationError
 from taskbridge.routing import Router, business_key
-from taskbridge.settings import ServiceSettings, Settings
+from taskbridge.settings import PublishMode, ServiceSettings, Settings
 
 _BY_INNER_TASK = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 _BY_CALLBACK = "celery.chord_unlock"
@@ -77,6 +77,10 @@ class Addressing:
         if argument is None:
             return task_id
         return business_key(argument, declared.parameters, args, kwargs, task_id)
+
+    def publish(self, service: ServiceSettings, task: str) -> PublishMode:
+        """Return how publishes of a task end: as it declares, else as its service's settings say."""
+        return self._of(task).options.publish or service.publish
 
     def _known(self, service: str, task: str) -> ServiceSettings:
         found = self._settings.services.get(service)

@@ -105,7 +105,7 @@ class _TaskSender:
         queue_of = queue_name(exchange, routing_key, queue, self._default_queue)
         service = addressing.service(name, queue_of, args, kwargs)
         if service is not None:
-            flag = dispatcher.flag(service.name)
+            flag = dispatcher.flag(service.name, name)
             if flag.stage is not Stage.OFF:
                 producer = _BridgedProducer(
                     producer,
@@ -234,6 +234,7 @@ class _Publish:
             unsupported=unsupported,
             due=due or 0.0,
             traceparent=headers.get("traceparent"),
+            publish=self.addressing.publish(self.service, self.name),
         )
         try:
             return self.dispatcher.dispatch(self.flag, outgoing)

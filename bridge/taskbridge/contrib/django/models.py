@@ -19,23 +19,54 @@ class ServiceFlag(models.Model):
     epoch = models.BigIntegerField(default=0)
     version = models.BigIntegerField(unique=True)
     changed_at = models.DateTimeField()
+    hold = models.BooleanField(default=False)
+    fence = models.JSONField(null=True)
 
     class Meta:
         db_table = "taskbridge_service_flag"
         ordering = ("service",)
+        permissions = (("move_service", "Can move services between stages"),)
 
     def __str__(self) -> str:
         return f"{self.service}: {self.stage}"
+
+
+class TaskFlag(models.Model):
+    """The stage of one task, which takes precedence over its service's until it is cleared."""
+
+    id = models.BigAutoField(primary_key=True)
+    service = models.CharField(max_length=63)
+    task = models.TextField()
+    stage = models.CharField(max_length=16)
+    basis_points = models.PositiveSmallIntegerField(default=0)
+    epoch = models.BigIntegerField(default=0)
+    version = models.BigIntegerField(unique=True)
+    changed_at = models.DateTimeField()
+    hold = models.BooleanField(default=False)
+    cleared = models.BooleanField(default=False)
+
+    class Meta:
+        db_table = "taskbridge_task_flag"
+        ordering = ("service", "task")
+        constraints = (models.UniqueConstraint(fields=("service", "task"), name="taskbridge_task_flag_task"),)
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.stage}"
 
 
 class Transition(models.Model):
     """
     One change of a flag: who, why, and the flag before and after. Rows are only ever added.
 
-    The id is the version of the flag that the transition wrote.
+    The id is the version of the flag that the transition wrote. The database itself refuses to change or delete a row.
+    `verdict` is what was known when it was made, `override` says that it was made against that.
     """
 
     service = models.CharField(max_length=63)
+    task = models.TextField(blank=True, default="")
+    action = models.CharField(max_length=16, default="move")
+    override = models.BooleanField(default=False)
+    verdict = models.JSONField(null=True)
     at = models.DateTimeField()
     who = models.TextField()
     why = models.TextField(blank=True)
@@ -95,8 +126,48 @@ class DelayedMessage(PendingRow):
 
 
 class OutboxMessage(PendingRow):
-    """A message for Kafka of which it is not known whether Kafka has it."""
+    """
+    A message that was not published, or of which it is not known whether it was.
+
+    `road` is `kafka` when it may go there only, `any` when the flag decides at the moment of sending, `held` while its
+    key changes side. A row with no `attempts` was certainly never published.
+    """
+
+    road = models.CharField(max_length=8, default="kafka")
 
     class Meta:
         db_table = "taskbridge_outbox"
         ordering = ("id",)
+        indexes = (models.Index(fields=("service", "shard"), name="taskbridge_outbox_shard"),)
+
+
+class Execution(models.Model):
+    """
+    The ledger of tasks that run once.
+
+    `token` grows with every claim, so that whoever lost his lease cannot finish. `outcome` is empty while the task
+    runs; `result` holds what is needed to repeat the end of it, as JSON.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    task_id = models.TextField()
+    retries = models.IntegerField()
+    nesting = models.IntegerField()
+    task = models.TextField()
+    token = models.BigIntegerField()
+    leased_until = models.DateTimeField()
+    outcome = models.CharField(max_length=16, blank=True, default="")
+    result = models.BinaryField(null=True)
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "taskbridge_execution"
+        ordering = ("id",)
+        constraints = (
+            models.UniqueConstraint(fields=("task_id", "retries", "nesting"), name="taskbridge_execution_identity"),
+        )
+        indexes = (models.Index(fields=("finished_at",), name="taskbridge_execution_finished"),)
+
+    def __str__(self) -> str:
+        return f"{self.task}[{self.task_id}]"

@@ -28,7 +28,9 @@ SOCKET_TIMEOUT = 5.0
 IDLE_CONNECTIONS = 2
 """Connections that a process keeps open while nobody uses them."""
 
-UNDEFINED_TABLE = "42P01"
+NOT_MIGRATED = frozenset({"42P01", "42703"})
+"""SQLSTATEs of a table and of a column that is not there."""
+
 LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -143,9 +145,9 @@ class Sessions:
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        if state == UNDEFINED_TABLE:
+        if state in NOT_MIGRATED:
             return StoreUnavailable(
-                f"database {self.alias!r} lacks the bridge's tables: "
+                f"database {self.alias!r} lacks the bridge's tables, or has those of an earlier release: "
                 f"run `manage.py migrate taskbridge --database={self.alias}`"
             )
         if state == LOCK_NOT_AVAILABLE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -15,7 +16,7 @@ from typing import Literal
 from zlib import crc32
 
 from taskbridge.contrib.django.session import Sessions
-from taskbridge.cutover import Flag, Stage
+from taskbridge.cutover import Fence, Flag, Stage
 from taskbridge.exceptions import ConfigurationError, StoreUnavailable
 from taskbridge.ports import PendingMessage
 
@@ -43,13 +44,33 @@ def shard(service: str, key: str) -> int:
     return crc32(f"{service}\x1f{key}".encode()) % SHARDS
 
 
-def flag(service: str, stage: str, basis_points: int, epoch: int, version: int) -> Flag:
+FLAGS = (
+    "SELECT service, stage, basis_points, epoch, version, '' AS task, hold, false AS cleared, fence::text, changed_at"
+    " FROM taskbridge_service_flag WHERE {0}"
+    " UNION ALL SELECT service, stage, basis_points, epoch, version, task, hold, cleared, NULL, changed_at"
+    " FROM taskbridge_task_flag WHERE {0}"
+)
+"""All flags that meet a condition; the columns before the last are the arguments of `flag`."""
+
+
+def flag(
+    service: str,
+    stage: str,
+    basis_points: int,
+    epoch: int,
+    version: int,
+    task: str = "",
+    hold: bool = False,
+    cleared: bool = False,
+    fence: str | None = None,
+) -> Flag:
     """Return the flag in a row; raises ConfigurationError for a stage that a newer release wrote."""
     if stage not in set(Stage):
         raise ConfigurationError(
             f"service {service!r} is in stage {stage!r}, which this version of taskbridge does not know: upgrade it"
         )
-    return Flag(service, Stage(stage), basis_points, epoch, version)
+    built = None if fence is None else Fence.from_document(json.loads(fence))
+    return Flag(service, Stage(stage), basis_points, epoch, version, task, hold, cleared, built)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +129,27 @@ class DjangoStore:
     def _answer_flags(self, version: int, limit: float, answer: Future[list[Flag]]) -> None:
         try:
             with self.sessions.transaction(limit) as cursor:
-                cursor.execute(
-                    "SELECT service, stage, basis_points, epoch, version FROM taskbridge_service_flag"
-                    " WHERE version > %s ORDER BY version",
-                    (version,),
-                )
+                cursor.execute(f"{FLAGS.format('version > %s')} ORDER BY version", (version, version))
                 rows = cursor.fetchall()
-            answer.set_result([flag(*row) for row in rows if self._is_known(row[0], row[1])])
+            answer.set_result([flag(*row[:-1]) for row in rows if self._is_known(row[0], row[1])])
         except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits for the answer
             if not answer.done():
                 answer.set_exception(error)
 
     def flag_states(self) -> dict[str, FlagState]:
-        """Return all flags by service, with the time of their last change; a service never moved has none."""
+        """Return the services' flags, with the time of their last change; a service never moved has none."""
+        return {state.flag.service: state for state in self._states() if not state.flag.task}
+
+    def task_flag_states(self, service: str) -> dict[str, FlagState]:
+        """Return the flags of single tasks of a service that are not cleared, by task name."""
+        found = (state for state in self._states() if state.flag.service == service and state.flag.task)
+        return {state.flag.task: state for state in found if not state.flag.cleared}
+
+    def _states(self) -> list[FlagState]:
         with self.sessions.transaction(WRITE_LIMIT) as cursor:
-            cursor.execute(
-                "SELECT service, stage, basis_points, epoch, version, changed_at FROM taskbridge_service_flag"
-            )
+            cursor.execute(FLAGS.format("true"))
             rows = cursor.fetchall()
-        return {row[0]: FlagState(flag(*row[:5]), row[5]) for row in rows}
+        return [FlagState(flag(*row[:-1]), row[-1]) for row in rows]
 
     def _is_known(self, service: str, stage: str) -> bool:
         if stage in set(Stage):

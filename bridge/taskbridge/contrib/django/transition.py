@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from taskbridge.contrib.django.store import DjangoStore, flag
-from taskbridge.cutover import BASIS_POINTS, Flag, Stage, check_step, is_forward
+from taskbridge.contrib.django.store import FLAGS, DjangoStore, flag
+from taskbridge.cutover import BASIS_POINTS, PERCENTAGES, Flag, Stage, check_step, is_forward
 from taskbridge.exceptions import TransitionRefused
 from taskbridge.settings import Settings
 
@@ -50,11 +50,11 @@ def plan(before: Flag, stage: Stage, basis_points: int, objections: Objections |
     """
     if (before.stage, before.basis_points) == (stage, basis_points):
         return False
-    highest = BASIS_POINTS if stage is Stage.LIVE else 0
-    lowest = 1 if stage is Stage.LIVE else 0
+    highest = BASIS_POINTS if stage in PERCENTAGES else 0
+    lowest = 1 if stage in PERCENTAGES else 0
     if not lowest <= basis_points <= highest:
         raise TransitionRefused(f"{basis_points} basis points do not go with {stage}: give {lowest} to {highest}")
-    check_step(before, stage)
+    check_step(before, stage, basis_points, override=True)
     live = stage is Stage.LIVE and is_forward(before, stage, basis_points)
     if live and objections is not None and (found := objections()):
         raise TransitionRefused(f"{before.service} cannot go live: {'; '.join(found)}")
@@ -90,12 +90,8 @@ def transition(
         # Held until the commit is visible. So versions become visible in their order, and whoever asks for flags above
         # the last version he saw can never miss one.
         cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
-        cursor.execute(
-            "SELECT service, stage, basis_points, epoch, version FROM taskbridge_service_flag WHERE service = %s",
-            (service,),
-        )
-        row = cursor.fetchone()
-        current = flag(*row) if row else Flag(service, Stage.OFF)
+        cursor.execute(FLAGS.format("service = %s"), (service, service))
+        current = next((flag(*row[:-1]) for row in cursor.fetchall() if not row[5]), Flag(service, Stage.OFF))
         if current != before:
             raise _overtaken(current, before.epoch)
         after = _write(cursor, before, stage, basis_points, who, why)
@@ -122,7 +118,8 @@ def _write(cursor: Any, before: Flag, stage: Stage, basis_points: int, who: str,
 
 
 def _document(state: Flag) -> str:
-    return json.dumps({name: value for name, value in asdict(state).items() if name != "service"})
+    document = {"stage": state.stage, "basis_points": state.basis_points, "epoch": state.epoch}
+    return json.dumps(document | {"version": state.version, "hold": state.hold})
 
 
 def _known(settings: Settings, service: str) -> None:

@@ -60,7 +60,7 @@ class FakeFlags:
     def __init__(self) -> None:
         self.flag = Flag("orders", Stage.LIVE, BASIS_POINTS, epoch=4)
 
-    def get(self, service: str) -> Flag:
+    def get(self, service: str, task: str = "") -> Flag:
         assert service == "orders"
         return self.flag
 
