@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from taskbridge.exceptions import PublishError
 from taskbridge.observation import Batch
@@ -72,12 +72,17 @@ class DeliveringObserver(Observer, Protocol):
         ...
 
 
+Road = Literal["kafka", "any", "held"]
+
+
 @dataclass(frozen=True, slots=True)
 class PendingMessage:
     """
     A message that waits in the database.
 
-    `due` is an aware datetime; `epoch`, `producer` and `seq` are those of the dispatch that put the message aside.
+    `due` is an aware datetime; `epoch`, `producer` and `seq` are those of the dispatch that put the message aside. In
+    the outbox `road` says where it may go: to Kafka only, where the flag says when it is sent (`any`), or nowhere while
+    its key changes side (`held`); `attempts` counts publishes of which nobody knows how they ended.
     """
 
     service: str
@@ -87,6 +92,8 @@ class PendingMessage:
     epoch: int = 0
     producer: str = ""
     seq: int = 0
+    road: Road = "kafka"
+    attempts: int = 0
 
 
 class PendingStore(Protocol):

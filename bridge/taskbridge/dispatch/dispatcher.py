@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -136,7 +137,7 @@ class Dispatcher:
             self._breaker.failed()
             self.counters.add(service, "ambiguous")
             self._log.warning("ambiguous", "task %s goes to the outbox: %s", outgoing.task, error)
-            self._pending.outbox(self._put_aside(outgoing, message, stamp, at))
+            self._pending.outbox(replace(self._put_aside(outgoing, message, stamp, at), attempts=1))
             ambiguous = 1
         else:
             self._breaker.succeeded()

@@ -186,10 +186,12 @@ class DjangoStore:
             "epoch": pending.epoch,
             "producer": pending.producer,
             "seq": pending.seq,
-            "attempts": 0,
+            "attempts": pending.attempts,
         }
         if table == "delayed":
             columns["due"] = pending.due
+        else:
+            columns["road"] = pending.road
         if any("\0" in value for value in columns.values() if isinstance(value, str)):
             raise ConfigurationError(
                 f"task {message.task}[{message.task_id}] cannot be put aside: its key, {pending.key!r}, or its id "
