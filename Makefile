@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up down test test-unit check lint types imports format bench clean
+.PHONY: help setup demo up down test test-unit test-soak check lint types imports format bench clean
 
 ARGS ?=
 # What is exported in the caller's shell for another project must not reach into this one.
@@ -63,6 +63,9 @@ test: setup ## Run all tests, against a real PostgreSQL, Redis and Kafka
 
 test-unit: setup ## Run the tests that need no service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
+
+test-soak: setup ## Run the long tests under load, a quarter of an hour; wants a quiet machine
+	@$(BIN)/python -m pytest tests/soak -s $(ARGS)
 
 check: lint types imports ## Run lint, types and imports
 

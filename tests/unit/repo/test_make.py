@@ -105,6 +105,7 @@ def test_ci_runs_every_step_and_repeats_what_pytest_said(checkout: Path) -> None
         "made setup",
         "made check",
         "made demo",
+        "made test-soak",
         "ran benchmarks.worker",
         "ran benchmarks.dispatch",
     ]
