@@ -14,7 +14,8 @@ import django
 django.setup()
 
 from soaked.celery import app  # noqa: E402
-from taskbridge.contrib.django.transition import kill, move  # noqa: E402
+from taskbridge.contrib.django.rules import Request  # noqa: E402
+from taskbridge.contrib.django.transition import transition  # noqa: E402
 from taskbridge.contrib.django.wiring import Bridge, bridge_of  # noqa: E402
 from taskbridge.cutover import Flag, Stage  # noqa: E402
 from taskbridge.exceptions import TransitionRefused  # noqa: E402
@@ -37,14 +38,13 @@ def step(bridge: Bridge, service: str, killing: bool) -> Flag:
     before = bridge.store.flag_states()
     flag = before[service].flag if service in before else Flag(service, Stage.OFF)
     if killing:
-        return kill(bridge.store, bridge.settings, service, who="flapper", why="to see how fast it spreads").after
+        request = Request(service=service, action="kill", who="flapper", why="to see how fast it spreads")
+        return transition(bridge.store, bridge.settings, request).after
     stage, basis_points = next_flag(flag)
-    if (stage, basis_points) == (flag.stage, flag.basis_points):
-        return flag
-    change = move(
-        bridge.store, bridge.settings, service, stage, basis_points, who="flapper", why="flapping", override=True
+    request = Request(
+        service=service, stage=stage, basis_points=basis_points, who="flapper", why="flapping", override=True
     )
-    return change.after
+    return transition(bridge.store, bridge.settings, request).after
 
 
 def main(service: str, hertz: float, seconds: float, path: str) -> None:
