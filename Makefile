@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up down test test-unit test-soak check lint types imports format bench clean
+.PHONY: help setup demo up down test test-unit test-soak check lint types imports format bench fieldtrial clean
 
 ARGS ?=
 # What is exported in the caller's shell for another project must not reach into this one.
@@ -83,9 +83,13 @@ format: setup ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Measure worker and dispatch against Celery; takes minutes, wants a quiet machine
+bench: setup ## Measure worker, dispatch and relay against their peers; takes minutes, wants a quiet machine
 	@$(BIN)/python -m benchmarks.worker $(ARGS)
 	@$(BIN)/python -m benchmarks.dispatch $(ARGS)
+	@$(BIN)/python -m benchmarks.relay $(ARGS)
+
+fieldtrial: setup ## Try the bridge on Mayan EDMS, somebody else's project; installs it first, takes minutes
+	@$(BIN)/python -m fieldtrial $(ARGS)
 
 clean: ## Stop what `make up` left running; remove .venv, var/ and all caches
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo down || true; fi

@@ -13,11 +13,12 @@ from typing import Any
 
 from taskbridge.adapters.celery.options import TaskOptions
 from taskbridge.adapters.celery.side import current_side
-from taskbridge.exceptions import TaskbridgeError
+from taskbridge.dispatch.barrier import barrier
+from taskbridge.exceptions import MessageTooLarge, TaskbridgeError
 
 __version__ = "0.1.0"
 
-__all__ = ["TaskOptions", "TaskbridgeError", "__version__", "current_side", "install"]
+__all__ = ["MessageTooLarge", "TaskOptions", "TaskbridgeError", "__version__", "barrier", "current_side", "install"]
 
 
 def install(app: Any) -> None:

@@ -4,12 +4,15 @@ Every error that taskbridge raises on purpose.
     TaskbridgeError
     ├── ConfigurationError        a setting, version or resource is wrong: nothing starts
     │   └── TransitionRefused     a service may not enter the stage that was asked for
+    │       └── TransitionOvertaken   somebody else moved it meanwhile
     ├── RecordError               this record will never run: it goes to the dead-letter topic
     │   ├── MalformedRecord
     │   └── UnknownTask
     ├── PublishError
     │   ├── PublishRefused        the broker certainly does not have the record: Celery may take it
     │   └── PublishAmbiguous      the broker may have the record: only the same road may repeat it
+    ├── MessageTooLarge           a message that no topic takes was refused at dispatch; sending it again is no use
+    ├── LeaseLost                 another process has taken over what this one was running
     └── Unavailable               a server could not be reached in time
         ├── BrokerUnavailable
         └── StoreUnavailable
@@ -30,6 +33,10 @@ class ConfigurationError(TaskbridgeError):
 
 class TransitionRefused(ConfigurationError):
     """A service may not enter the stage that was asked for; nothing has changed."""
+
+
+class TransitionOvertaken(TransitionRefused):
+    """A flag is not any more as the request took it to be; look at it, then ask again."""
 
 
 class RecordError(TaskbridgeError):
@@ -64,6 +71,18 @@ class PublishRefused(PublishError):
 
 class PublishAmbiguous(PublishError):
     """The broker may or may not hold the record; sending it by another road could run it twice."""
+
+
+class MessageTooLarge(TaskbridgeError, ValueError):
+    """
+    A message is too large for a record, and was sent nowhere.
+
+    A ValueError and no error of a publish: trying again is no use, neither for the caller nor for Celery's own retries.
+    """
+
+
+class LeaseLost(TaskbridgeError):
+    """Another process has taken over a task that runs once; what this one did must be undone."""
 
 
 class Unavailable(TaskbridgeError):

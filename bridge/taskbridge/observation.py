@@ -67,7 +67,8 @@ class RunRow:
 
     `started` and `finished` are 0 when the body never ran. `partition` and `offset` are -1 on Celery.
     `args` is the digest of the decoded arguments (empty where it was not taken), `deliveries` how often the
-    record had been given back before, `detail` the exception's type or the dead-letter reason.
+    record had been given back before, `detail` the exception's type or the dead-letter reason. `once` is 1 when the
+    task runs once and did, 2 when its body was skipped because it had run before, and 0 for any other task.
     """
 
     id: str
@@ -84,6 +85,7 @@ class RunRow:
     deliveries: int = 0
     args: str = ""
     detail: str = ""
+    once: int = 0
 
 
 @dataclass(frozen=True, slots=True)

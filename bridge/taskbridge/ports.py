@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from taskbridge.exceptions import PublishError
 from taskbridge.observation import Batch
@@ -31,6 +31,23 @@ class ConfirmedPublisher(Protocol):
         Return once the broker has acknowledged the record.
 
         Raises PublishRefused when the broker certainly does not have it, PublishAmbiguous when it may.
+        """
+        ...
+
+
+class BeginningPublisher(ConfirmedPublisher, Protocol):
+    """Publishes records that must not be lost, also such that nobody waits for yet."""
+
+    def begin(self, topic: str, record: Record) -> Any:
+        """Return what `end` takes, without waiting for the broker; raise PublishRefused."""
+        ...
+
+    def end(self, begun: Sequence[Any], timeout: float | None = None) -> Sequence[PublishError | None]:
+        """
+        Wait for publishes that were begun, for their own time limit or at most `timeout` seconds.
+
+        Returns for each None, once the broker has acknowledged it, or what `publish` would have raised. Whoever stops
+        the wait by an exception may call it again.
         """
         ...
 
@@ -72,7 +89,7 @@ class DeliveringObserver(Observer, Protocol):
         ...
 
 
-Road = Literal["kafka", "any", "held"]
+Road = Literal["kafka", "any", "held", "kafka-again", "celery-again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +99,9 @@ class PendingMessage:
 
     `due` is an aware datetime; `epoch`, `producer` and `seq` are those of the dispatch that put the message aside. In
     the outbox `road` says where it may go: to Kafka only, where the flag says when it is sent (`any`), or nowhere while
-    its key changes side (`held`); `attempts` counts publishes of which nobody knows how they ended.
+    its key changes side (`held`), or, once the relay does not know whether a side has it, there again (`kafka-again`,
+    `celery-again`); `attempts` counts publishes of which nobody knows how they ended.
+    With a `countdown` it is due in so many seconds by the database's clock, whatever `due` is by the dispatcher's.
     """
 
     service: str
@@ -94,6 +113,7 @@ class PendingMessage:
     seq: int = 0
     road: Road = "kafka"
     attempts: int = 0
+    countdown: float | None = None
 
 
 class PendingStore(Protocol):
@@ -105,6 +125,25 @@ class PendingStore(Protocol):
 
     def outbox(self, pending: PendingMessage) -> None:
         """Keep a message that Kafka may or may not have; the relay sends it again, to Kafka only."""
+        ...
+
+    def outbox_many(self, pending: Sequence[PendingMessage]) -> None:
+        """Keep all of these messages for the relay, or none; raises as `delay` does."""
+        ...
+
+
+class CallersOutbox(Protocol):
+    """Keeps messages in the transaction that the caller is in, over the caller's own connection."""
+
+    def add(
+        self, alias: str, table: Literal["outbox", "delayed"], pending: PendingMessage, kept: Callable[[], None]
+    ) -> None:
+        """
+        Write a row that exists if and when the caller's transaction commits, and call `kept` then.
+
+        Errors of the caller's own connection pass through. Raises ConfigurationError when the table is full or absent,
+        StoreUnavailable when it cannot be told how full it is.
+        """
         ...
 
 
@@ -121,4 +160,34 @@ class ObservationLog(Protocol):
 
     def read(self, service: str, since: float | None = None) -> Iterable[Batch]:
         """Yield the batches of a service from `since` (seconds since the epoch) to the log's present end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """
+    Whether a service may go further, as far as its observations tell.
+
+    `sentence` is for a person; `figures` are what it rests on, as JSON types.
+    """
+
+    state: Literal["READY", "NOT_READY", "INSUFFICIENT"]
+    sentence: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the evidence suffices; no evidence never does."""
+        return self.state == "READY"
+
+    def document(self) -> dict[str, Any]:
+        """Return the assessment as JSON types."""
+        return {"state": self.state, "sentence": self.sentence, "figures": dict(self.figures)}
+
+
+class Readiness(Protocol):
+    """Judges by what was observed."""
+
+    def assess(self, service: str, task: str = "") -> Assessment:
+        """Return the verdict on a service, or on one task of it; what cannot be asked is INSUFFICIENT, never raised."""
         ...

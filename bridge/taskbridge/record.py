@@ -25,7 +25,7 @@ https://docs.celeryq.dev/en/stable/internals/protocol.html.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -82,9 +82,14 @@ class Message:
         """Return Celery's properties as plain JSON types; raise MalformedRecord when they are no object."""
         return _json_object(self.properties, "celery-properties")
 
-    def identity(self) -> Identity:
-        """Return what tells this execution from others; protocol 1 keeps retries in its body, so there they are 0."""
-        headers = self.decoded_headers()
+    def identity(self, headers: Mapping[str, Any] | None = None) -> Identity:
+        """
+        Return what tells this execution from others; protocol 1 keeps retries in its body, so there they are 0.
+
+        `headers` are the decoded ones, where the caller has them already.
+        """
+        if headers is None:
+            headers = self.decoded_headers()
         retries, nesting = headers.get("retries") or 0, headers.get("replaced_task_nesting") or 0
         if not isinstance(retries, int) or not isinstance(nesting, int):
             raise MalformedRecord("celery-headers: retries and replaced_task_nesting must be integers")
@@ -123,6 +128,14 @@ def encode(message: Message, key: str, stamp: Stamp, traceparent: str | None = N
     if traceparent:
         headers.append(("traceparent", traceparent.encode()))
     return Record(key.encode(), message.body, headers)
+
+
+def size(record: Record) -> int:
+    """Return the bytes of key, value and headers."""
+    total = len(record.key) + len(record.value)
+    for name, value in record.headers:
+        total += len(name) + len(value)
+    return total
 
 
 def decode(

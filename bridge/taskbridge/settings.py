@@ -169,7 +169,7 @@ class Settings:
     """Copies and observations that may wait for the broker in one process; beyond it they are lost and counted."""
 
     once_lease: float = 60.0
-    """Seconds after which a task with `once=True` that did not end may be run by another process."""
+    """Seconds, or the hard time limit, after which another process may run a `once=True` task of one out of reach."""
 
     quiet_before_complete: float = 86_400.0
     """Seconds for which Celery's broker must have received nothing of a service before it may be `complete`."""
@@ -252,6 +252,8 @@ def _service(name: str, options: Any) -> ServiceSettings:
     _check_positive(values, place)
     if values.get("publish", "confirm") not in get_args(PublishMode):
         raise ConfigurationError(f'{place.format("publish")} must be "confirm", "barrier" or "outbox"')
+    if values.get("ordered") and values.get("publish", "confirm") != "confirm":
+        raise ConfigurationError(f'{place.format("ordered")} goes with "confirm" only, not with {values["publish"]!r}')
     return ServiceSettings(name=name, **values)
 
 

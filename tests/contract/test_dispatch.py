@@ -31,8 +31,17 @@ CASES: dict[str, dict[str, Any]] = {
         "args": (UUID(int=7), Decimal("1.10"), datetime(2030, 1, 2, tzinfo=UTC), b"\xff\x00", {"é": "\u2028"}),
         "kwargs": {"none": None, "nan": 1e300, "deep": [[{}]]},
     },
-    "compression": {"compression": "zlib"},
+    "zlib": {"compression": "zlib"},
+    "gzip": {"compression": "gzip"},
+    "bzip2": {"compression": "bzip2"},
+    "YAML": {"serializer": "yaml", "args": (1, "ü", b"\xff", datetime(2030, 1, 2, tzinfo=UTC))},
+    "msgpack": {"serializer": "msgpack", "args": (1, "ü", b"\xff", 2**63)},
+    "compressed YAML": {"serializer": "yaml", "compression": "bzip2"},
+    "compressed msgpack": {"serializer": "msgpack", "compression": "gzip"},
     "headers": {"headers": {"tenant": "acme", "nested": {"a": [1, 2]}}},
+    "headers of many types": {"headers": {"amount": Decimal("1.10"), "key": UUID(int=7), "größe": "ü"}},
+    "properties": {"app_id": "shop", "message_id": "m-1"},
+    "unicode": {"args": ("ü",), "kwargs": {"größe": "→"}, "shadow": "größe"},
     "priority": {"priority": 7},
     "expires": {"expires": 12.345},
     "eta": {"eta": datetime(2999, 1, 1, tzinfo=UTC)},
@@ -135,5 +144,5 @@ def test_what_waited_is_sent_again_as_it_would_have_been(capture: Captured, name
 
 
 def _comparable(raw: str) -> Any:
-    queue, message = eval(raw, {"datetime": __import__("datetime")})  # noqa: S307 - a repr of our own
+    queue, message = eval(raw, {"datetime": __import__("datetime"), "Decimal": Decimal, "UUID": UUID})  # noqa: S307 - a repr of our own
     return queue, json.loads(json.dumps(message, sort_keys=True, default=repr))

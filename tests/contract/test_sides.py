@@ -28,7 +28,7 @@ def on_kafka(bridged: Project, on_celery: dict[str, Any], request: pytest.Fixtur
     """What the cases see while every message goes to Kafka, with either group protocol; no Celery worker runs."""
     bridged.environment["BRIDGED_GROUP_PROTOCOL"] = request.param
     bridged.cli("cutover", "work", "mirror")
-    bridged.cli("cutover", "work", "live", "--percent", "100")
+    bridged.cli("cutover", "work", "live", "--percent", "100", "--override", "--reason", "a test")
     worker = bridged.kafka_worker(processes=3)
     relay = bridged.relay()
     yield json.loads(bridged.run("bridged.cases").stdout)

@@ -49,7 +49,7 @@ def alias(_migrated_alias: str) -> Iterator[str]:
     with connections[_migrated_alias].cursor() as cursor:
         cursor.execute(
             "TRUNCATE taskbridge_service_flag, taskbridge_task_flag, taskbridge_transition, taskbridge_delayed,"
-            " taskbridge_outbox, taskbridge_execution RESTART IDENTITY"
+            " taskbridge_outbox, taskbridge_sending, taskbridge_execution RESTART IDENTITY"
         )
     yield _migrated_alias
     connections.settings[_migrated_alias].update(known)

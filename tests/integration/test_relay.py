@@ -8,8 +8,9 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -28,11 +29,11 @@ from taskbridge.contrib.django.claims import DjangoRelayStore
 from taskbridge.contrib.django.store import DjangoStore
 from taskbridge.cutover import BASIS_POINTS, Flag, Stage
 from taskbridge.dispatch import Numbering
-from taskbridge.exceptions import Unavailable
+from taskbridge.exceptions import ConfigurationError, Unavailable
 from taskbridge.observation import DispatchRow
 from taskbridge.ports import PendingMessage
 from taskbridge.record import Message, decode
-from taskbridge.relay import Claim, Relay, Sender, Table, WaitingRow
+from taskbridge.relay import Claim, Relay, Sender, Side, Table, WaitingRow
 from taskbridge.routing import bucket
 from taskbridge.settings import Settings
 from taskbridge.testing import FakeResender, RecordingObserver
@@ -204,20 +205,20 @@ def test_a_replica_that_dies_between_acknowledgement_and_commit_leaves_a_repeat_
 
 class _Dying:
     def __init__(self, claim: Claim, alias: str) -> None:
-        self.rows: Sequence[WaitingRow] = claim.rows
+        self.rows, self.flags, self.busy = claim.rows, claim.flags, claim.busy
         self._claim = claim
         self._alias = alias
 
-    def attempt(self, ids: Collection[int]) -> Collection[int]:
-        return self._claim.attempt(ids)
+    def begin(self, ids: Mapping[Side, Collection[int]]) -> None:
+        self._claim.begin(ids)
 
-    def finish(self, gone: Collection[int], untried: Collection[int]) -> None:
+    def finish(self, gone: Collection[int], doubtful: Mapping[Side, Collection[int]]) -> None:
         with connections[self._alias].cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'taskbridge' AND state LIKE 'idle in transaction%%'"
             )
-        self._claim.finish(gone, untried)
+        self._claim.finish(gone, doubtful)
 
 
 def test_while_kafka_is_away_rows_are_kept_and_afterwards_sent(world: World) -> None:
@@ -250,8 +251,10 @@ def command(
     app.conf.task_default_queue = topic_prefix
     bridge = SimpleNamespace(
         app=app,
-        settings=world.settings,
+        settings=replace(world.settings, database=world.alias),
         store=world.store,
+        stores={world.alias: world.store},
+        outbox_aliases=(world.alias,),
         flags=world.flags,
         confirmed=world.producer,
         resender=CeleryResender(app),
@@ -317,6 +320,45 @@ def test_the_command_ends_when_told_to(world: World) -> None:
 
     assert result.exit_code == 0
     assert "sent 1 to Kafka and 0 to Celery" in result.output
+
+
+def test_the_command_empties_every_database_or_the_one_that_is_named(world: World, command: SimpleNamespace) -> None:
+    other = DjangoStore(world.alias)
+    command.stores = {world.alias: world.store, "ledger": other}
+    command.outbox_aliases = tuple(command.stores)
+    for number in range(20):
+        world.put("outbox", f"{number}", f"k{number}")
+
+    result = CliRunner().invoke(relay_command, ["--once"], obj="project", catch_exceptions=False)
+    assert result.output.endswith("sent 20 to Kafka and 0 to Celery\n")
+
+    world.put("outbox", "last", "k")
+    result = CliRunner().invoke(
+        relay_command, ["--once", "--database", "ledger"], obj="project", catch_exceptions=False
+    )
+    assert result.output.endswith("sent 1 to Kafka and 0 to Celery\n")
+    with pytest.raises(ConfigurationError, match=r"in database 'nowhere'; it may be: test_bridge_\w+, ledger"):
+        CliRunner().invoke(relay_command, ["--database", "nowhere"], obj="project", catch_exceptions=False)
+    other.sessions.close()
+
+
+def test_one_loop_that_fails_ends_the_others(world: World, command: SimpleNamespace) -> None:
+    class Breaking(DjangoRelayStore):
+        def claim(self, *_: Any) -> Any:
+            raise ZeroDivisionError
+
+    command.stores = {world.alias: world.store, "ledger": world.store}
+    command.outbox_aliases = tuple(command.stores)
+    made: list[DjangoRelayStore] = []
+
+    def make(*arguments: Any) -> DjangoRelayStore:
+        made.append((Breaking if made else DjangoRelayStore)(*arguments))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("taskbridge.cli.relay.DjangoRelayStore", make)
+        with pytest.raises(ZeroDivisionError):
+            CliRunner().invoke(relay_command, [], obj="project", catch_exceptions=False)
 
 
 def wait_for(condition: Any, within: float = 30.0) -> None:

@@ -150,7 +150,7 @@ def test_a_service_that_agrees(settings: Settings, send: Send, monkeypatch: pyte
     assert service["executed"]["classes"]["EXECUTED"] == 12
     assert service["mirrored"]["classes"]["MATCH"] == 1
     assert service["sides"]["kafka"]["execution"]["n"] == service["sides"]["celery"]["execution"]["n"] == 6
-    assert service["next"] == "taskbridge cutover orders live --percent 100"
+    assert service["next"] == "taskbridge cutover orders live --percent 100 --dry-run"
 
 
 def test_what_does_not_agree_is_found(settings: Settings, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,30 +1,38 @@
-"""Transitions in a real PostgreSQL, from the function to the command."""
+"""Transitions in a real PostgreSQL: flag and audit, together, once, in order."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery
-from click.testing import CliRunner, Result
 from django.db import connections, transaction
+from django.db.utils import Error
 
-from taskbridge.adapters.kafka.admin import KafkaAdmin
-from taskbridge.cli.cutover import cutover
+from taskbridge.contrib.django.history import transitions
+from taskbridge.contrib.django.rules import Request
 from taskbridge.contrib.django.store import DjangoStore
-from taskbridge.contrib.django.transition import Change, transition
-from taskbridge.cutover import Flag, Stage
-from taskbridge.exceptions import BrokerUnavailable, StoreUnavailable, TransitionRefused
+from taskbridge.contrib.django.transition import Change, answered, read_standing, transition
+from taskbridge.cutover import Fence, Flag, Stage
+from taskbridge.exceptions import StoreUnavailable, TransitionOvertaken, TransitionRefused
+from taskbridge.ports import Assessment
 from taskbridge.settings import Settings
 
 pytestmark = pytest.mark.services
 
-MAPPING = {"services": {"orders": {"tasks": ["shop.orders.*"], "partitions": 3}, "fraud": {"tasks": ["shop.fraud.*"]}}}
+MAPPING = {
+    "publish_timeout": 0.5,
+    "flag_stale_after": 1e-6,
+    "services": {
+        "orders": {"tasks": ["shop.orders.*"], "partitions": 3},
+        "fraud": {"tasks": ["shop.fraud.*"]},
+        "ledger": {"tasks": ["shop.ledger.*"], "ordered": True},
+    },
+}
+TASK = "shop.orders.export"
+READY = Assessment("READY", "READY: enough is known", {"agree": 1})
 
 
 @pytest.fixture
@@ -46,18 +54,25 @@ def audit_of(alias: str) -> list[Any]:
     return list(Transition.objects.using(alias).order_by("id"))
 
 
-def move(store: DjangoStore, settings: Settings, stage: Stage, basis_points: int = 0, **options: object) -> Change:
-    options.setdefault("who", "ada")
-    return transition(store, settings, "orders", stage, basis_points, **options)  # type: ignore[arg-type]
+def move(
+    store: DjangoStore,
+    settings: Settings,
+    stage: Stage | None = None,
+    basis_points: int = 0,
+    verdict: Assessment | None = READY,
+    **options: Any,
+) -> Change:
+    given = {"service": "orders", "who": "ada", "stage": stage, "basis_points": basis_points} | options
+    return transition(store, settings, Request(**given), verdict)
 
 
 def test_a_transition_writes_flag_and_audit_together(store: DjangoStore, settings: Settings, alias: str) -> None:
     first = move(store, settings, Stage.MIRROR, why="to compare")
-    second = move(store, settings, Stage.LIVE, 1_000)
+    second = move(store, settings, Stage.LIVE, 100)
 
     assert first.before == Flag("orders", Stage.OFF)
     assert (first.after.epoch, second.after.epoch) == (1, 2)
-    assert second.after == Flag("orders", Stage.LIVE, 1_000, 2, second.after.version)
+    assert second.after == Flag("orders", Stage.LIVE, 100, 2, second.after.version)
     assert second.after.version > first.after.version
     assert list(store.flags_since(-1)) == [second.after]
     state, audit = store.flag_states()["orders"], audit_of(alias)
@@ -66,6 +81,7 @@ def test_a_transition_writes_flag_and_audit_together(store: DjangoStore, setting
     assert [(item.who, item.why) for item in audit] == [("ada", "to compare"), ("ada", "")]
     assert audit[1].before == audit[0].after
     assert audit[1].after["stage"] == "live"
+    assert [item.verdict for item in audit] == [READY.document(), READY.document()]
 
 
 def test_a_transition_to_where_a_service_is_changes_nothing(store: DjangoStore, settings: Settings, alias: str) -> None:
@@ -90,8 +106,8 @@ def test_it_is_committed_whatever_becomes_of_the_callers_transaction(
 @pytest.mark.parametrize(
     ("service", "stage", "basis_points", "words"),
     [
-        ("order", Stage.MIRROR, 0, "no service 'order'; TASKBRIDGE names: fraud, orders"),
-        ("orders", Stage.LIVE, 100, "orders is off and cannot go live at once: mirror it first"),
+        ("order", Stage.MIRROR, 0, "no service 'order'; TASKBRIDGE names: fraud, ledger, orders"),
+        ("orders", Stage.LIVE, 100, "orders is off and cannot go to live 1% at once: next is mirror"),
         ("orders", Stage.LIVE, 0, "0 basis points do not go with live"),
         ("orders", Stage.LIVE, 10_001, "10001 basis points do not go with live"),
         ("orders", Stage.MIRROR, 5, "5 basis points do not go with mirror"),
@@ -101,31 +117,18 @@ def test_refusals_change_nothing(
     store: DjangoStore, settings: Settings, alias: str, service: str, stage: Stage, basis_points: int, words: str
 ) -> None:
     with pytest.raises(TransitionRefused, match=words):
-        transition(store, settings, service, stage, basis_points, who="ada")
+        move(store, settings, stage, basis_points, service=service)
 
     assert audit_of(alias) == []
     assert store.flags_since(-1) == []
 
 
-def test_objections_stand_against_more_kafka_and_never_against_less(store: DjangoStore, settings: Settings) -> None:
-    def objections() -> list[str]:
-        return ["a.b uses rate_limit: remove it", "c.d uses priority: remove it"]
-
-    move(store, settings, Stage.MIRROR, objections=objections)
-    with pytest.raises(TransitionRefused, match=r"orders cannot go live: a\.b uses rate_limit: .*; c\.d uses priority"):
-        move(store, settings, Stage.LIVE, 1_000, objections=objections)
-
-    move(store, settings, Stage.LIVE, 1_000)
-    with pytest.raises(TransitionRefused, match="cannot go live"):
-        move(store, settings, Stage.LIVE, 1_001, objections=objections)
-    assert move(store, settings, Stage.LIVE, 500, objections=objections).happened
-    assert move(store, settings, Stage.MIRROR, objections=objections).happened
-
-
 def test_an_epoch_that_has_passed_is_refused(store: DjangoStore, settings: Settings) -> None:
     move(store, settings, Stage.MIRROR)
 
-    with pytest.raises(TransitionRefused, match="orders was moved meanwhile: it is mirror in epoch 1, not in epoch 0"):
+    with pytest.raises(
+        TransitionOvertaken, match="orders was moved meanwhile: it is mirror in epoch 1, not in epoch 0"
+    ):
         move(store, settings, Stage.OFF, expected_epoch=0)
     assert move(store, settings, Stage.OFF, expected_epoch=1).after.epoch == 2
 
@@ -136,12 +139,11 @@ def test_of_many_at_once_one_wins_and_no_reader_misses_a_version(
     def attempt(service: str, number: int) -> int:
         wanted = Stage.MIRROR if number % 2 else Stage.OFF
         try:
-            return int(transition(store, settings, service, wanted, 0, who=f"{number}").happened)
-        except TransitionRefused as refused:
-            refusals.add(str(refused).split(":")[0])
+            epoch = read_standing(store, settings, service).flag.epoch
+            return int(move(store, settings, wanted, service=service, who=f"{number}", expected_epoch=epoch).happened)
+        except TransitionOvertaken:
             return 0
 
-    refusals: set[str] = set()
     seen: dict[str, Flag] = {}
     last = -1
     with ThreadPoolExecutor(6) as pool:
@@ -157,7 +159,6 @@ def test_of_many_at_once_one_wins_and_no_reader_misses_a_version(
 
     audit = audit_of(alias)
     assert len(audit) == won > 2
-    assert refusals <= {"orders was moved meanwhile", "fraud was moved meanwhile"}
     assert seen == {flag.service: flag for flag in store.flags_since(-1)}
     for service in ("orders", "fraud"):
         rows = [row for row in audit if row.service == service]
@@ -176,102 +177,213 @@ def test_a_transition_that_does_not_come_to_its_turn_says_so(
             move(store, settings, Stage.MIRROR)
 
 
-def task() -> None:
-    """A task."""
+def test_forward_needs_a_verdict_or_an_override_with_a_reason(
+    store: DjangoStore, settings: Settings, alias: str
+) -> None:
+    unknown = Assessment("INSUFFICIENT", "INSUFFICIENT: nothing was observed", {"agree": 0})
+    move(store, settings, Stage.MIRROR, verdict=None)
+
+    for verdict, words in ((None, "nobody has judged"), (unknown, "nothing was observed")):
+        with pytest.raises(TransitionRefused, match=f"orders cannot go to live 1%: .*{words}.*--override"):
+            move(store, settings, Stage.LIVE, 100, verdict=verdict)
+    with pytest.raises(TransitionRefused, match="an override needs a reason"):
+        move(store, settings, Stage.LIVE, 100, verdict=unknown, override=True, why="  ")
+    assert len(audit_of(alias)) == 1
+
+    # It lifts the rungs as well, and both stand in the audit.
+    move(store, settings, Stage.LIVE, 2_500, verdict=unknown, override=True, why="compared by hand")
+    row = audit_of(alias)[-1]
+    assert (row.override, row.verdict, row.why) == (True, unknown.document(), "compared by hand")
+    with pytest.raises(TransitionRefused, match="next is live 50%"):
+        move(store, settings, Stage.LIVE, 10_000)
+    # Back needs nothing at all.
+    assert move(store, settings, Stage.LIVE, 100, verdict=None).happened
 
 
-class Project:
-    """A Celery app with a bridge, as commands see it."""
-
-    def __init__(self, store: DjangoStore, kafka: str, prefix: str) -> None:
-        self.app = Celery("project", broker="memory://", set_as_current=False)
-        self.app.task(name="shop.orders.place", shared=False)(task)
-        self.settings = Settings.from_mapping({"prefix": prefix} | MAPPING, {"KAFKA_BOOTSTRAP_SERVERS": kafka})
-        self.bridge = SimpleNamespace(app=self.app, settings=self.settings, store=store)
+def test_nothing_lifts_the_way_through_mirror(store: DjangoStore, settings: Settings) -> None:
+    with pytest.raises(TransitionRefused, match="next is mirror"):
+        move(store, settings, Stage.LIVE, 100, override=True, why="now")
+    move(store, settings, Stage.MIRROR)
+    with pytest.raises(TransitionRefused, match="next is shadow 1% or live 1%"):
+        move(store, settings, Stage.COMPLETE, override=True, why="now")
 
 
-@pytest.fixture
-def project(store: DjangoStore, kafka_bootstrap: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> Project:
-    project = Project(store, kafka_bootstrap, topic_prefix)
-    monkeypatch.setattr("taskbridge.cli.context.load_bridge", lambda _: project.bridge)
-    return project
+def test_what_is_held_goes_back_only(store: DjangoStore, settings: Settings, alias: str) -> None:
+    move(store, settings, Stage.MIRROR)
+    held = move(store, settings, action="hold", who="grace", why="sale")
+    assert (held.after.hold, held.after.stage, held.after.epoch) == (True, Stage.MIRROR, 2)
+    assert not move(store, settings, action="hold").happened
+
+    with pytest.raises(TransitionRefused, match=r"orders is held by grace since 20.* UTC: `taskbridge release orders`"):
+        move(store, settings, Stage.LIVE, 100, override=True, why="now")
+    with pytest.raises(TransitionRefused, match="orders is held by grace"):
+        move(store, settings, Stage.LIVE, 100, task=TASK)
+    assert move(store, settings, Stage.OFF).after.hold
+    with pytest.raises(TransitionRefused, match="orders is held by grace"):
+        move(store, settings, Stage.MIRROR)
+
+    assert move(store, settings, action="release").after.hold is False
+    assert move(store, settings, Stage.MIRROR).happened
+    assert [row.action for row in audit_of(alias)] == ["move", "hold", "move", "release", "move"]
 
 
-def command(*arguments: str) -> Result:
-    return CliRunner().invoke(cutover, arguments, obj="project", catch_exceptions=False)
+def test_a_task_can_be_elsewhere_than_its_service(store: DjangoStore, settings: Settings, alias: str) -> None:
+    move(store, settings, Stage.MIRROR)
+    first = move(store, settings, Stage.LIVE, 100, task=TASK)
+
+    # Without a stage of its own it was where its service is.
+    assert first.before == Flag("orders", Stage.MIRROR, task=TASK, cleared=True)
+    assert (first.after.stage, first.after.basis_points, first.after.epoch) == (Stage.LIVE, 100, 1)
+    assert first.after in store.flags_since(0)
+    with pytest.raises(TransitionRefused, match="next is live 5%"):
+        move(store, settings, Stage.LIVE, 2_500, task=TASK)
+    move(store, settings, Stage.OFF, task=TASK)
+    move(store, settings, Stage.LIVE, 100)
+
+    # To clear it leads forward now, since its service is live.
+    with pytest.raises(TransitionRefused, match="nobody has judged"):
+        move(store, settings, action="clear", task=TASK, verdict=None)
+    gone = move(store, settings, action="clear", task=TASK)
+    assert gone.after.cleared
+    assert store.task_flag_states("orders") == {}
+    assert not move(store, settings, action="clear", task=TASK).happened
+    rows = [row for row in audit_of(alias) if row.task]
+    assert [(row.action, row.after["epoch"]) for row in rows] == [("move", 1), ("move", 2), ("clear", 3)]
 
 
-def test_cutover_prepares_kafka_and_says_what_comes_next(project: Project, topic_prefix: str) -> None:
-    first = command("orders", "mirror", "--reason", "to compare")
+def test_a_task_can_be_held(store: DjangoStore, settings: Settings) -> None:
+    with pytest.raises(TransitionRefused, match=f"{TASK} has no stage of its own"):
+        move(store, settings, action="hold", task=TASK)
+    move(store, settings, Stage.MIRROR)
+    move(store, settings, Stage.LIVE, 100, task=TASK)
+    move(store, settings, action="hold", task=TASK)
+    with pytest.raises(TransitionRefused, match=f"{TASK} is held by ada .*`taskbridge release orders --task {TASK}`"):
+        move(store, settings, Stage.LIVE, 500, task=TASK)
+    assert move(store, settings, Stage.LIVE, 100).happened
 
-    assert first.exit_code == 0
-    assert f"topic {topic_prefix}.orders.shadow, 3 partitions: created" in first.output
-    assert f"group {topic_prefix}.orders.shadow was given first offsets in 3 partitions" in first.output
-    assert "orders went from off to mirror (epoch 0 -> 1)" in first.output
-    assert "Roll back:  taskbridge cutover orders off" in first.output
-    for role in ("live", "shadow"):
-        lag = KafkaAdmin(project.settings).lag("orders", role)
-        assert ([item.committed for item in lag.partitions], lag.why_incomplete) == ([0, 0, 0], "")
 
-    assert command("orders", "mirror").output == "orders is mirror already; nothing changed.\n"
+def test_kill_leaves_nothing_behind_and_asks_nothing(store: DjangoStore, settings: Settings, alias: str) -> None:
+    move(store, settings, Stage.MIRROR)
+    move(store, settings, Stage.LIVE, 100)
+    move(store, settings, Stage.OFF, task=TASK)
+    move(store, settings, Stage.LIVE, 500, task="shop.orders.place")
+    move(store, settings, action="hold")
+    with pytest.raises(TransitionOvertaken):
+        move(store, settings, action="kill", expected_epoch=1)
 
-    outcome = json.loads(command("orders", "live", "--percent", "12.5", "--json").output)
-    assert outcome == {
-        "service": "orders",
-        "changed": True,
-        "dry_run": False,
-        "before": {"stage": "mirror", "percent": 0.0, "epoch": 1},
-        "after": {"stage": "live", "percent": 12.5, "epoch": 2},
-        "created": {"topics": [], "offsets": []},
-        "rollback": "taskbridge cutover orders mirror",
+    change = move(store, settings, action="kill", why="charged twice", verdict=None)
+
+    assert (change.after.stage, change.after.hold) == (Stage.OFF, True)
+    assert change.cleared == (TASK, "shop.orders.place")
+    assert store.task_flag_states("orders") == {}
+    rows = audit_of(alias)[-3:]
+    assert {(row.action, row.task, row.why) for row in rows} == {
+        ("kill", task, "charged twice") for task in ("", TASK, "shop.orders.place")
     }
-    back = command("orders", "off").output
-    assert "orders went from live 12.5% to off (epoch 2 -> 3)" in back
-    # From off, live is one command too far away.
-    assert "Forward again:  taskbridge cutover orders mirror" in back
+    assert not move(store, settings, action="kill", verdict=None).happened
 
 
-def test_a_dry_run_changes_nothing(project: Project, store: DjangoStore) -> None:
-    found = command("orders", "mirror", "--dry-run")
-
-    assert "orders would go from off to mirror (epoch 0 -> 1)" in found.output
-    assert "3 partitions: missing" in found.output
-    assert "Nothing was changed" in found.output
-    assert store.flags_since(-1) == []
-    assert KafkaAdmin(project.settings).lag("orders").why_incomplete == "the topic does not exist"
+def test_kill_also_clears_the_tasks_of_a_service_that_is_off(store: DjangoStore, settings: Settings) -> None:
+    move(store, settings, Stage.MIRROR, task=TASK)
+    change = move(store, settings, action="kill")
+    assert change.happened
+    assert (change.before, change.cleared) == (change.after, (TASK,))
 
 
-def test_a_refused_cutover_leaves_kafka_alone(project: Project) -> None:
-    for arguments, words in (
-        (("orders", "live", "--percent", "10"), "mirror it first"),
-        (("orders", "live", "--percent", "0"), "0 is not a percentage"),
-        (("orders", "live"), "live needs --percent"),
-        (("orders", "mirror", "--percent", "5"), "belongs to live only"),
-        (("orders", "sideways"), "there is no stage 'sideways'"),
-        (("order", "mirror"), "there is no service 'order'"),
-    ):
-        with pytest.raises(TransitionRefused, match=words):
-            command(*arguments)
-    assert KafkaAdmin(project.settings).lag("orders").why_incomplete == "the topic does not exist"
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"stage": Stage.MIRROR, "service": "ledger", "task": "shop.ledger.book"}, "ledger is an ordered service"),
+        ({"action": "kill", "task": TASK}, "kill takes a whole service"),
+        ({"action": "clear"}, "clear takes a task"),
+        ({"action": "hold", "stage": Stage.OFF}, "hold takes no stage"),
+        ({}, "a move needs a stage"),
+        ({"stage": Stage.MIRROR, "why": "a\0b"}, "NUL character"),
+    ],
+)
+def test_requests_that_make_no_sense(
+    store: DjangoStore, settings: Settings, alias: str, request_: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TransitionRefused, match=words):
+        move(store, settings, **request_)
+    assert audit_of(alias) == []
 
 
-def test_what_the_worker_lacks_is_named_before_going_live(project: Project) -> None:
-    project.app.task(name="shop.orders.crawl", rate_limit="5/m", shared=False)(task)
-    command("orders", "mirror")
+def test_an_ordered_service_is_fenced_while_its_keys_change_side(store: DjangoStore, settings: Settings) -> None:
+    def go(stage: Stage, basis_points: int = 0) -> Flag:
+        return move(store, settings, stage, basis_points, service="ledger").after
 
-    with pytest.raises(TransitionRefused, match=r"orders cannot go live: shop\.orders\.crawl uses rate_limit"):
-        command("orders", "live", "--percent", "10")
+    go(Stage.MIRROR)
+    assert store.flag_states()["ledger"].flag.fence is None
+    fences = [go(Stage.LIVE, 100).fence, go(Stage.LIVE, 500).fence, go(Stage.OFF).fence]
+    assert fences[0] == Fence(0, 100, frozenset({"celery"}))
+    assert fences[2] == Fence(0, 500, frozenset({"celery", "kafka"}))
+    assert store.flag_states()["ledger"].flag.fence == fences[2]
 
 
-def test_a_rollback_does_not_need_kafka(project: Project, store: DjangoStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    command("orders", "mirror")
-    command("orders", "live", "--percent", "50")
-    away = Settings.from_mapping(MAPPING, {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
-    project.bridge.settings = away
-    monkeypatch.setattr("taskbridge.cli.cutover.KafkaAdmin", lambda settings: KafkaAdmin(settings, timeout=1.0))
+def test_a_request_that_comes_twice_is_carried_out_once(store: DjangoStore, settings: Settings, alias: str) -> None:
+    request = Request(service="orders", who="operator", stage=Stage.MIRROR, request_id="uid/7")
+    assert answered(store, request) is None
+    first = transition(store, settings, request)
+    move(store, settings, action="kill")
 
-    for arguments in (("live", "--percent", "10"), ("mirror",), ("off",)):
-        assert command("orders", *arguments).exit_code == 0
-    with pytest.raises(BrokerUnavailable, match=r"Kafka at 127\.0\.0\.1:1 did not answer within 1 s"):
-        command("orders", "mirror")
-    assert [flag.stage for flag in store.flags_since(-1)] == [Stage.OFF]
+    again = transition(store, settings, request)
+
+    assert again.repeated
+    assert (again.before, again.after, again.version) == (first.before, first.after, first.version)
+    assert answered(store, request) == again
+    assert store.flag_states()["orders"].flag.stage is Stage.OFF
+    with pytest.raises(TransitionOvertaken, match="'uid/7' belongs to another request of orders, a move to mirror"):
+        transition(store, settings, Request(service="orders", who="operator", action="kill", request_id="uid/7"))
+    # Ids are a service's own.
+    assert transition(
+        store, settings, Request(service="fraud", who="o", stage=Stage.MIRROR, request_id="uid/7")
+    ).happened
+    assert len(audit_of(alias)) == 3
+
+
+def test_a_request_with_nothing_to_do_is_not_carried_out_later(store: DjangoStore, settings: Settings) -> None:
+    request = Request(service="orders", who="operator", stage=Stage.MIRROR, request_id="uid/8")
+    move(store, settings, Stage.MIRROR)
+    assert not transition(store, settings, request).happened
+    move(store, settings, Stage.OFF)
+
+    assert transition(store, settings, request).repeated
+    assert store.flag_states()["orders"].flag.stage is Stage.OFF
+
+
+def test_the_audit_is_read_newest_first(store: DjangoStore, settings: Settings, alias: str) -> None:
+    move(store, settings, Stage.MIRROR, why="to compare")
+    move(store, settings, Stage.MIRROR, service="fraud")
+    move(store, settings, Stage.LIVE, 100)
+
+    rows = transitions(store, "orders")
+
+    assert [row["after"]["stage"] for row in rows] == ["live", "mirror"]
+    assert rows[0]["before"] == {"stage": "mirror", "percent": 0, "epoch": 1, "hold": False}
+    assert rows[1] | {"id": 0, "at": ""} == {
+        "id": 0,
+        "at": "",
+        "service": "orders",
+        "task": "",
+        "action": "move",
+        "who": "ada",
+        "why": "to compare",
+        "override": False,
+        "verdict": READY.document(),
+        "request_id": "",
+        "before": {"stage": "off", "percent": 0, "epoch": 0, "hold": False},
+        "after": {"stage": "mirror", "percent": 0, "epoch": 1, "hold": False},
+    }
+    assert len(transitions(store)) == 3
+    assert [row["service"] for row in transitions(store, limit=1)] == ["orders"]
+    assert transitions(store, "orders", before=rows[0]["id"]) == rows[1:]
+    assert transitions(store, since=audit_of(alias)[-1].at) == rows[:1]
+
+
+def test_the_database_refuses_to_change_the_audit(store: DjangoStore, settings: Settings, alias: str) -> None:
+    move(store, settings, Stage.MIRROR)
+    for statement in ("UPDATE taskbridge_transition SET who = 'nobody'", "DELETE FROM taskbridge_transition"):
+        with connections[alias].cursor() as cursor, pytest.raises(Error, match="never changed or deleted"):
+            cursor.execute(statement)
+    assert [row.who for row in audit_of(alias)] == ["ada"]

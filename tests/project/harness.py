@@ -151,6 +151,23 @@ class Project:
         """Run `taskbridge` with the arguments."""
         return self.run("taskbridge.cli", *arguments, check=check)
 
+    def stand(self, service: str, stage: str, basis_points: int = 0) -> None:
+        """Put a service's flag somewhere and make its topics: for tests of what holds there, not of the way there."""
+        self.cli("topics", service)
+        self.script(
+            "import django\ndjango.setup()\n"
+            "from django.db import connection\nfrom django.utils.timezone import now\n"
+            "from taskbridge.contrib.django.models import ServiceFlag\n"
+            "with connection.cursor() as cursor:\n"
+            "    cursor.execute(\"SELECT nextval(pg_get_serial_sequence('taskbridge_transition', 'id'))\")\n"
+            "    version = cursor.fetchone()[0]\n"
+            "ServiceFlag.objects.update_or_create(\n"
+            f"    service={service!r},\n"
+            f"    defaults=dict(stage={stage!r}, basis_points={basis_points}, epoch=version, version=version,"
+            " changed_at=now()),\n"
+            ")\n"
+        )
+
     def script(self, code: str, timeout: float = 120.0) -> Any:
         """Run code in the project, with `app`, `tasks` and `journal` at hand; return what it prints, as JSON."""
         head = "import json\nfrom bridged.celery import app\nfrom bridged import tasks, journal\n"
@@ -207,10 +224,10 @@ class Project:
         self._started.append(console)
         return console
 
-    def celery_worker(self, concurrency: int = 2) -> Started:
-        """Start a Celery worker for the project's queue."""
-        arguments = ("-A", "bridged.celery", "worker", "-c", str(concurrency), "-l", "INFO")
-        return self.start("celery", "celery", *arguments, ready=" ready.")
+    def celery_worker(self, *arguments: str, concurrency: int = 2) -> Started:
+        """Start a Celery worker, for the project's queue unless the arguments name others."""
+        options = ("-A", "bridged.celery", "worker", "-c", str(concurrency), "-l", "INFO", *arguments)
+        return self.start("celery", "celery", *options, ready=" ready.")
 
     def kafka_worker(self, *arguments: str, processes: int = 2, service: str = "work") -> Started:
         """Start our worker for a service."""

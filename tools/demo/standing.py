@@ -87,6 +87,8 @@ def _print(console: Console, system: System, port: int, password: str) -> None:
     table = Table("what", "where", box=None, pad_edge=False)
     table.add_row("shop", f"http://127.0.0.1:{port}/api/products/")
     table.add_row("admin", f"http://127.0.0.1:{port}/admin/   admin / {password}")
+    token = f"{_shown(DIRECTORY)}/api-tokens/you"
+    table.add_row("bridge API", f"http://127.0.0.1:{port}/bridge/api/cutovers   bearer token in {token}")
     table.add_row("Kafka", system.environment["KAFKA_BOOTSTRAP_SERVERS"])
     table.add_row("logs", f"{_shown(DIRECTORY)}/*.log")
     console.print(table)

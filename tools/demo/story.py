@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from subprocess import CompletedProcess
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +22,18 @@ MOVING = ("notifications", "orders")
 SIDES = ("celery", "kafka")
 SETTLE = 45
 """Seconds for what is still under way when the traffic ends: retries wait, and payouts have an eta."""
+
+
+REFUSED = 2
+"""Exit status of a transition that something stands against."""
+
+MARKS = ("ok ", "NO ", "lift ")
+"""How the lines of conditions begin."""
+
+
+def decided(reason: str) -> tuple[str, ...]:
+    """Return the options by which a person takes it upon themselves to go on."""
+    return "--override", "--reason", reason
 
 
 @dataclass
@@ -76,13 +90,19 @@ class Story:
             self._cutover("notifications", "mirror")
             self._cutover("orders", "mirror")
             self._watch(5)
+        with self._step("Forward takes evidence, and a decision where there is not enough of it"):
+            self._show("notifications", "live", "--percent", "10")
         with self._step("Live for 10 % of the keys"):
-            self._cutover("notifications", "live", "--percent", "10")
-            self._cutover("orders", "live", "--percent", "10")
+            self._cutover("notifications", "live", "--percent", "10", *decided("a demo is shorter than a proof"))
+            self._cutover("orders", "live", "--percent", "10", *decided("a demo is shorter than a proof"))
             self._watch(5)
+        with self._step("Nobody moves what is held"):
+            self._say(self._taskbridge("hold", "orders", "--reason", "somebody looks at it"))
+            self._cutover("orders", "live", "--percent", "100", *decided("in a hurry"), refused=True)
+            self._say(self._taskbridge("release", "orders"))
         with self._step("Live for everybody"):
-            self._cutover("notifications", "live", "--percent", "100")
-            self._cutover("orders", "live", "--percent", "100")
+            self._cutover("notifications", "live", "--percent", "100", *decided("both sides agree so far"))
+            self._cutover("orders", "live", "--percent", "100", *decided("both sides agree so far"))
             self._watch(6)
         if faults:
             with self._step("Somebody pulls plugs"):
@@ -90,12 +110,12 @@ class Story:
                 self._watch(3)
                 self._kill_a_worker("orders")
                 self._watch(3)
-        with self._step("Roll notifications back, at once"):
-            self._cutover("notifications", "off")
+        with self._step("Kill: notifications goes back in one step, whatever the stage"):
+            self._say(self._taskbridge("kill", "notifications", "--reason", "to see that it is one step"))
             self._watch(4)
         with self._step("And forward again"):
             self._cutover("notifications", "mirror")
-            self._cutover("notifications", "live", "--percent", "100")
+            self._cutover("notifications", "live", "--percent", "100", *decided("it was live a moment ago"))
             self._watch(4)
         with self._step("Let the last tasks finish"):
             self._end_traffic(traffic)
@@ -110,6 +130,9 @@ class Story:
             self._console.print(done.stdout.rstrip(), markup=False, highlight=False)
             self._report_problems(done.returncode, done.stderr)
             self._journal_problems()
+        with self._step("Who did what, and why"):
+            done = self._system.run("taskbridge.cli", "audit")
+            self._console.print(done.stdout.rstrip(), markup=False, highlight=False)
 
     def _report_problems(self, status: int, error: str) -> None:
         if status:
@@ -162,12 +185,34 @@ class Story:
     def _say(self, text: str) -> None:
         self._console.print(text)
 
-    def _cutover(self, service: str, *stage: str) -> None:
-        command = ("cutover", service, *stage)
-        self._console.print(f"[dim]$[/] taskbridge {' '.join(command)}", highlight=False)
-        said = self._system.run("taskbridge.cli", *command).stdout
+    def _cutover(self, service: str, *stage: str, refused: bool = False) -> None:
+        """Move a service, or see it refused, and print what the command said of it."""
+        done = self._command("cutover", service, *stage)
+        if (done.returncode != 0) != refused:
+            raise DemoError(f"`taskbridge cutover` ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        said = (done.stdout if not refused else done.stderr).strip()
         moved = next((line for line in said.splitlines() if line.startswith(f"{service} ")), said)
         self._console.print(f"  {moved}", markup=False, highlight=False)
+
+    def _show(self, service: str, *stage: str) -> None:
+        """Print everything that a transition takes, and do nothing."""
+        done = self._command("cutover", service, *stage, "--dry-run")
+        for line in done.stdout.splitlines():
+            if line.startswith(MARKS):
+                self._console.print(f"  {line}", markup=False, highlight=False)
+        if done.returncode != REFUSED:
+            raise DemoError(f"it was to be refused, and ended with status {done.returncode}:\n{done.stderr}")
+
+    def _taskbridge(self, *command: str) -> str:
+        """Run a command and return the first line of what it said."""
+        done = self._command(*command)
+        if done.returncode:
+            raise DemoError(f"`taskbridge {command[0]}` ended with status {done.returncode}:\n{done.stderr}")
+        return f"  {done.stdout.splitlines()[0]}"
+
+    def _command(self, *command: str) -> CompletedProcess[str]:
+        self._console.print(f"[dim]$[/] taskbridge {shlex.join(command)}", highlight=False)
+        return self._system.run("taskbridge.cli", *command, check=False)
 
     def _watch(self, seconds: float) -> None:
         """Let traffic flow, then print what ran where."""

@@ -47,10 +47,24 @@ def shop_environment(servers: Mapping[str, str], directory: Path) -> dict[str, s
         "SHOP_API_TOKENS": secrets.token_urlsafe(24),
         "SHOP_JOURNAL": "1",
         "SHOP_PLAIN_HTTP": "1",
+        "SHOP_BRIDGE_TOKENS": str(api_tokens(directory)),
+        # A demo does not last a day.
+        "SHOP_QUIET_BEFORE_COMPLETE": "30",
         "SHOP_SERVE_STATIC": "1",
         "SHOP_PAYOUT_DELAY": "2",
         "SHOP_FOLLOW_UP_DELAY": "8",
     }
+
+
+def api_tokens(directory: Path) -> Path:
+    """Return a folder with a token of one client of the bridge's API, which is made when it is not there."""
+    folder = directory / "api-tokens"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    token = folder / "you"
+    if not token.exists():
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_urlsafe(32))
+    return folder
 
 
 class Part:

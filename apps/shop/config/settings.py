@@ -28,6 +28,7 @@ try:
     SHOP_PAYOUT_DELAY = environment.number(os.environ, "SHOP_PAYOUT_DELAY", 5.0)
     SHOP_FOLLOW_UP_DELAY = environment.number(os.environ, "SHOP_FOLLOW_UP_DELAY", 15.0)
     SHOP_UNPAID_AFTER = environment.number(os.environ, "SHOP_UNPAID_AFTER", 1800.0)
+    SHOP_QUIET_BEFORE_COMPLETE = environment.number(os.environ, "SHOP_QUIET_BEFORE_COMPLETE", 86_400.0)
     SHOP_LARGE_PAYOUT_MINOR = int(environment.number(os.environ, "SHOP_LARGE_PAYOUT_MINOR", 100_000))
     _database = environment.database(
         environment.required(os.environ, "DATABASE_URL", "postgresql://user:password@localhost:5432/shop")
@@ -196,6 +197,9 @@ CELERY_BEAT_SCHEDULE = {
 TASKBRIDGE = {
     "prefix": os.environ.get("SHOP_TOPIC_PREFIX", "shop"),
     "salt": "shop",
+    "api_tokens": os.environ.get("SHOP_BRIDGE_TOKENS", ""),
+    # A rehearsal is not a day long.
+    "quiet_before_complete": SHOP_QUIET_BEFORE_COMPLETE,
     "services": {
         service: {
             "tasks": [f"shop.{service}.tasks.*"],

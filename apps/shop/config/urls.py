@@ -1,7 +1,7 @@
 """The shop's URLs; /healthz and /readyz are answered by a middleware."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from shop.catalog import views as catalog
 from shop.notifications import views as notifications
@@ -10,6 +10,7 @@ from shop.reports import views as reports
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("bridge/api/", include("taskbridge.contrib.django.api.urls")),
     path("api/orders/", orders.place),
     path("api/orders/<uuid:order_id>/", orders.read),
     path("api/orders/<uuid:order_id>/cancel/", orders.cancel),

@@ -10,8 +10,18 @@ from taskbridge import __version__
 from taskbridge.exceptions import TaskbridgeError
 
 COMMANDS = {
+    "check": "Test versions, servers, rights and topics before a process starts.",
+    "init": "Write settings for a project that has none.",
+    "scan": "Say what a project's tasks use of Celery, and what moving them means.",
+    "audit": "Show who moved what, when and why.",
     "cutover": "Move a service to another stage.",
+    "delayed": "List and cancel messages that are not due yet.",
+    "drain": "Move what waits on one side of a service to the other.",
+    "hold": "Freeze a service where it is.",
+    "kill": "Bring services back to Celery, in one step.",
+    "prune": "Forget tasks with once=True that cannot be delivered again.",
     "relay": "Publish delayed and pending messages when they are due.",
+    "release": "Let a service that is held go forward again.",
     "report": "Compare what both sides did.",
     "status": "Show every service's stage, lag and pending messages.",
     "topics": "Create what is missing of topics and group offsets.",
@@ -56,6 +66,7 @@ def cli(context: click.Context, app: str | None) -> None:
 
     \b
     Examples:
+      taskbridge -A shop.config.celery scan
       taskbridge -A shop.config.celery status
       taskbridge -A shop.config.celery cutover orders mirror
       taskbridge -A shop.config.celery worker --service orders --processes 2

@@ -13,11 +13,11 @@ import click
 from taskbridge.exceptions import ConfigurationError
 
 
-def load_bridge(name: str | None) -> Any:
+def load_app(name: str | None) -> Any:
     """
-    Return the bridge of the Celery application called `name`.
+    Return the Celery application called `name`, with Django set up; the bridge need not be installed in it.
 
-    Raises ConfigurationError when no name was given, or the application cannot be imported or has no bridge.
+    Raises ConfigurationError when no name was given, or the application cannot be imported.
     """
     if not name:
         raise ConfigurationError(
@@ -34,6 +34,16 @@ def load_bridge(name: str | None) -> Any:
         django.setup()
     except (ImportError, AttributeError, ImproperlyConfigured) as error:
         raise ConfigurationError(f"the application {name} cannot be loaded: {error}") from error
+    return app
+
+
+def load_bridge(name: str | None) -> Any:
+    """
+    Return the bridge of the Celery application called `name`.
+
+    Raises ConfigurationError when no name was given, or the application cannot be imported or has no bridge.
+    """
+    app = load_app(name)
     from taskbridge.contrib.django.wiring import bridge_of
 
     return bridge_of(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -18,7 +18,8 @@ from rich.text import Text
 from taskbridge.adapters.celery.queues import depth
 from taskbridge.adapters.kafka.admin import KafkaAdmin, Lag
 from taskbridge.cli.context import pass_bridge
-from taskbridge.cutover import Flag, Stage
+from taskbridge.contrib.django.store import FlagState
+from taskbridge.cutover import PERCENTAGES, Flag, Stage
 from taskbridge.exceptions import TaskbridgeError
 
 if TYPE_CHECKING:
@@ -45,6 +46,18 @@ class GroupLag:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """A task that has a stage of its own."""
+
+    task: str
+    stage: str
+    percent: float
+    epoch: int
+    since: str
+    hold: bool
+
+
 @dataclass(slots=True)
 class ServiceStatus:
     """One service; None stands for what could not be found out, or does not exist yet."""
@@ -54,6 +67,9 @@ class ServiceStatus:
     percent: float | None = None
     epoch: int | None = None
     since: str | None = None
+    hold: bool | None = None
+    fenced: bool | None = None
+    tasks: list[TaskStatus] | None = None
     lag_live: GroupLag | None = None
     lag_shadow: GroupLag | None = None
     delayed: int | None = None
@@ -81,7 +97,7 @@ def status(bridge: Bridge, services: tuple[str, ...], watch: bool, as_json: bool
 
     Lag is what the service's consumer group has not finished; with a "?" not every partition is known, and "-" stands
     where there is nothing to count or nobody to ask. Celery counts the messages in the queues that TASKBRIDGE names for
-    the service.
+    the service. Beneath stand the tasks that have a stage of their own.
 
     \b
     Exit status: 0 everything is known; 2 wrong use or set-up; 3 something could not be found out, and is named.
@@ -132,8 +148,16 @@ def _ask_store(bridge: Bridge, result: Status) -> None:
         flag = state.flag if state else Flag(row.service, Stage.OFF)
         row.stage, row.percent, row.epoch = str(flag.stage), flag.basis_points / 100, flag.epoch
         row.since = state.changed_at.isoformat() if state else None
+        row.hold, row.fenced = flag.hold, flag.fence is not None
+        row.tasks = [_task(one) for _, one in sorted(bridge.store.task_flag_states(row.service).items())]
         row.delayed = waiting["delayed"].get(row.service, 0)
         row.outbox = waiting["outbox"].get(row.service, 0)
+
+
+def _task(state: FlagState) -> TaskStatus:
+    flag = state.flag
+    since = state.changed_at.isoformat()
+    return TaskStatus(flag.task, str(flag.stage), flag.basis_points / 100, flag.epoch, since, flag.hold)
 
 
 def _ask_kafka(bridge: Bridge, result: Status) -> None:
@@ -176,10 +200,9 @@ def _view(found: Status) -> Group:
     for name in ("epoch", "since", "lag", "shadow", "delayed", "outbox", "dead", "celery"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in found.services:
-        percent = f" {row.percent:g}%" if row.stage == Stage.LIVE else ""
         table.add_row(
             row.service,
-            "?" if row.stage is None else f"{row.stage}{percent}",
+            "?" if row.stage is None else _stage(row.stage, row.percent),
             _number(row.epoch),
             _age(row.since),
             _lag_text(row.lag_live),
@@ -189,7 +212,22 @@ def _view(found: Status) -> Group:
             _number(row.dead_letters),
             _number(row.celery_queued),
         )
-    return Group(table, *(Text(f"! {problem}", style="yellow") for problem in found.problems))
+    return Group(table, *_notes(found), *(Text(f"! {problem}", style="yellow") for problem in found.problems))
+
+
+def _notes(found: Status) -> Iterator[Text]:
+    for row in found.services:
+        if row.hold:
+            yield Text(f"{row.service} is held")
+        if row.fenced:
+            yield Text(f"{row.service}: keys change side, and their messages wait until the old side is empty")
+        for task in row.tasks or ():
+            held = ", held" if task.hold else ""
+            yield Text(f"{row.service}: {task.task} is {_stage(task.stage, task.percent)}{held}")
+
+
+def _stage(stage: str, percent: float | None) -> str:
+    return f"{stage} {percent:g}%" if stage in PERCENTAGES else stage
 
 
 def _number(value: int | None) -> str:

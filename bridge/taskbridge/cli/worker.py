@@ -82,6 +82,7 @@ def worker(
         processes=processes or os.cpu_count() or 1,
         drain_timeout=settings.drain_timeout if drain_timeout is None else drain_timeout,
         kind="copy" if role == "shadow" else "run",
+        ordered=chosen.ordered and role == "live",
     )
     supervisor = Supervisor(
         options,

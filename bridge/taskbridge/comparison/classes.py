@@ -10,8 +10,14 @@ from taskbridge.comparison.trace import Copy, Run, Sending, Trace
 EXECUTED_OUTCOMES = frozenset({"success", "failure", "retry", "ignored", "rejected"})
 """Outcomes of a task whose body ran to an end. `requeued` is none of them: the message comes back."""
 
+COMMITTED = frozenset({"success", "ignored"})
+"""Outcomes with which the effects of a task that runs once are kept."""
+
 DISCARDED = frozenset({"dead", "rejected"})
 """Endings without an execution that nobody asked for, as `expired` and `revoked` were."""
+
+SKIPPED = 2
+"""Of a task that runs once: its body had run before, and only what follows its end was repeated."""
 
 WORKER_LOST = "worker_lost"
 """Dead-letter reason of a record whose executor died: a fault that was seen and counted, not a disagreement."""
@@ -32,7 +38,7 @@ class Class(StrEnum):
     """A copy was sent and never seen."""
 
     EXECUTED = "EXECUTED"
-    """Ran once, on the side it was sent to, whatever its outcome."""
+    """Ran once, on the side it was sent to, whatever its outcome; delivered again, it was skipped."""
     REPEATED = "REPEATED"
     """Ran more than once, and every repeat is explained."""
     ENDED = "ENDED"
@@ -98,8 +104,19 @@ def is_mirrored(trace: Trace) -> bool:
 
 
 def executions(trace: Trace) -> list[Run]:
-    """Return the runs in which the task's body was executed."""
-    return [run for run in trace.runs if _is_execution(run)]
+    """
+    Return the runs in which the task's body was executed.
+
+    Where a task that runs once has lost the row of its execution with its process, the repetition of its end stands
+    for it.
+    """
+    ran = [run for run in trace.runs if _is_execution(run)]
+    return [run for run in ran if run.once != SKIPPED] or ran[:1]
+
+
+def skips(trace: Trace) -> int:
+    """Return how often the body of a task that runs once was not executed, because it had been before."""
+    return sum(_is_execution(run) for run in trace.runs) - len(executions(trace))
 
 
 def judge(trace: Trace, now: float, horizon: float) -> Judgement:
@@ -176,10 +193,13 @@ def _judge_execution(trace: Trace, now: float, horizon: float) -> Judgement:
     expected = 1 if put_aside or ambiguous else len(numbers)
 
     ran = executions(trace)
+    skipped = skips(trace)
     ended = [run for run in trace.runs if not _is_execution(run) and run.outcome != "requeued"]
     strays = [run for run in (*ran, *ended) if stamped and run.side not in stamped]
     if strays and len(ran) <= expected:
         return Judgement(Class.WRONG_SIDE, f"sent to {_words(stamped)}, but {_endings(strays)}")
+    if sum(run.once == 1 and run.outcome in COMMITTED for run in ran) > 1:
+        return Judgement(Class.DUPLICATE, f"is to run once, and took effect {len(ran)} times ({_sides(ran)})")
     if len(ran) > expected:
         repeats = _repeats(ran)
         # The row of an ambiguous publish and that of its repetition tell of the same one repeat.
@@ -190,11 +210,11 @@ def _judge_execution(trace: Trace, now: float, horizon: float) -> Judgement:
         if strays or len(ran) - expected > sum(repeats.values()):
             return Judgement(Class.DUPLICATE, detail, reasons)
         return Judgement(Class.REPEATED, detail, reasons, listed=True)
-    if len(ran) + len(ended) < expected:
+    if len(ran) + skipped + len(ended) < expected:
         return _judge_absence(trace, sent, now, horizon)
     if not ran:
         return _judge_end(ended)
-    return Judgement(Class.EXECUTED)
+    return Judgement(Class.EXECUTED, reasons=("skipped",) if skipped else ())
 
 
 def _judge_absence(trace: Trace, sent: list[Sending], now: float, horizon: float) -> Judgement:

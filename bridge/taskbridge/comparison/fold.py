@@ -111,6 +111,7 @@ class Fold:
             deliveries=row.deliveries,
             args=row.args,
             detail=word(row.detail),
+            once=row.once,
         )
 
     def _copy(self, row: CopyRow) -> Copy:

@@ -41,6 +41,7 @@ class Run(NamedTuple):
     deliveries: int
     args: str
     detail: str
+    once: int = 0
 
 
 class Copy(NamedTuple):

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from taskbridge.comparison.classes import BREACHES, SETTLED, Class
-from taskbridge.cutover import BASIS_POINTS, Stage
+from taskbridge.cutover import Flag, Stage, next_steps
 
-RUNGS = (1, 5, 25, 50, 100)
-"""Percentages of `live`, in the order in which they are climbed."""
+_BACK = {
+    Stage.MIRROR: "off",
+    Stage.SHADOW: "mirror",
+    Stage.LIVE: "mirror",
+    Stage.COMPLETE: "live --percent 100",
+}
 
 
 class Verdict(StrEnum):
@@ -81,22 +85,22 @@ def advice(service: str, verdict: Verdict, stage: str, basis_points: int | None)
     Return the next safe command and the rollback command.
 
     `stage` is empty when it is not known, `basis_points` None; the rollback is empty where there is nothing to roll
-    back.
+    back. Whether a service may go forward is more than this report can tell, so the way forward is first shown by
+    `--dry-run`, with everything that it takes.
     """
     cutover = f"taskbridge cutover {service}"
-    back = {Stage.LIVE: Stage.MIRROR.value, Stage.MIRROR: Stage.OFF.value}
-    rollback = f"{cutover} {back[Stage(stage)]}" if stage in back else ""
+    rollback = f"{cutover} {_BACK[Stage(stage)]}" if stage and Stage(stage) in _BACK else ""
     if verdict is Verdict.DISAGREE and rollback:
         return rollback, rollback
     if stage == Stage.OFF:
         return f"{cutover} {Stage.MIRROR}", rollback
     if verdict is not Verdict.AGREE:
         return f"taskbridge report {service}", rollback
-    if stage == Stage.MIRROR:
-        return f"{cutover} {Stage.LIVE} --percent {RUNGS[0]}", rollback
-    if stage == Stage.LIVE and basis_points is not None and basis_points < BASIS_POINTS:
-        percent = next(rung for rung in RUNGS if rung * 100 > basis_points)
-        return f"{cutover} {Stage.LIVE} --percent {percent}", rollback
+    if stage and basis_points is not None and (steps := next_steps(Flag(service, Stage(stage), basis_points))):
+        # Not every task can be run in a sandbox: from mirror the way leads past it.
+        following, points = steps[-1] if stage == Stage.MIRROR else steps[0]
+        percent = f" --percent {points / 100:g}" if points else ""
+        return f"{cutover} {following}{percent} --dry-run", rollback
     return f"taskbridge status {service}", rollback
 
 

@@ -9,10 +9,28 @@ from typing import Literal
 from taskbridge.dispatch.forks import call_in_child
 
 Counting = Literal[
-    "celery", "kafka", "delayed", "copy_sent", "copy_lost", "refused", "ambiguous", "breaker", "unsupported"
+    "celery",
+    "kafka",
+    "delayed",
+    "outbox",
+    "barrier",
+    "copy_sent",
+    "copy_lost",
+    "refused",
+    "ambiguous",
+    "breaker",
+    "unsupported",
+    "queued",
+    "unfenced",
 ]
 """
-What is counted per service: the road taken (`celery`, `kafka`, `delayed`), copies, and why a road was left.
+What is counted per service: the road taken (`celery`, `kafka`, `delayed`, `outbox`), copies, and why a road was left.
+
+`delayed` and `outbox` are rows that were written and certainly not published before. `barrier` are publishes to Kafka
+that nobody waited for at dispatch; each counts under its road when it has ended.
+
+In ordered services `queued` are messages that wait in the outbox for their turn, and `unfenced` those that went out
+without knowing their turn, because the database could not be asked.
 
 A message that falls back to Celery counts under its reason and under `celery`. One whose publish is `ambiguous` counts
 there and under `kafka`, since it will only ever run there.
@@ -35,6 +53,11 @@ class Counters:
         with self._lock:
             for one in what:
                 self._counts[service, one] += 1
+
+    def add_many(self, service: str, what: Counting, number: int) -> None:
+        """Count `number` more."""
+        with self._lock:
+            self._counts[service, what] += number
 
     def get(self, service: str, what: Counting) -> int:
         """Return one count."""

@@ -17,7 +17,8 @@ class Outgoing:
 
     `to_celery` publishes it as plain Celery would; `message` returns it for a record and raises TypeError or ValueError
     when it does not fit into one; `unsupported` returns what only Celery's worker can do for it, or an empty string.
-    `due` is the time before which it must not run (seconds since the epoch), 0 when it may run at once. `publish` is
+    `due` is the time before which it must not run (seconds since the epoch), 0 when it may run at once;
+    `countdown` is how many seconds away that is, where the caller said so rather than giving a time. `publish` is
     how a publish to Kafka ends for the caller.
     """
 
@@ -33,4 +34,5 @@ class Outgoing:
     unsupported: Callable[[], str]
     due: float = 0.0
     traceparent: str | None = None
+    countdown: float | None = None
     publish: PublishMode = "confirm"

@@ -8,6 +8,6 @@ leaves rows that are sent once more, and a mark on them by which that repeat is 
 
 from taskbridge.relay.batch import Sender
 from taskbridge.relay.loop import Relay, Totals
-from taskbridge.relay.rows import Claim, RelayStore, Table, WaitingRow
+from taskbridge.relay.rows import Claim, Keeper, RelayStore, Side, Table, WaitingRow
 
-__all__ = ["Claim", "Relay", "RelayStore", "Sender", "Table", "Totals", "WaitingRow"]
+__all__ = ["Claim", "Keeper", "Relay", "RelayStore", "Sender", "Side", "Table", "Totals", "WaitingRow"]

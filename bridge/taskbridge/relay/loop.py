@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from taskbridge.exceptions import StoreUnavailable
+from taskbridge.exceptions import StoreUnavailable, TaskbridgeError
 from taskbridge.relay.batch import ROADS, Passage, Sender
-from taskbridge.relay.rows import RelayStore, Table, WaitingRow
+from taskbridge.relay.rows import Keeper, RelayStore, Table, WaitingRow
 
 log = logging.getLogger("taskbridge.relay")
 
@@ -18,6 +18,9 @@ LONGEST_PAUSE = 5.0
 
 NAP = 0.25
 """Seconds after which a sleeping relay looks whether it was told to stop."""
+
+LIFT_INTERVAL = 1.0
+"""Seconds between two looks whether held messages may go on."""
 
 WORK_SHARE = 2.0
 """While rows wait for a server that is away, the relay rests this many times as long as it takes to look at them."""
@@ -51,8 +54,13 @@ class Relay:
         poll: float = 0.25,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        keepers: Sequence[Keeper] = (),
     ) -> None:
-        """`batch` rows go in one transaction; `poll` is the longest pause in seconds between two looks."""
+        """
+        `batch` rows go in one transaction; `poll` is the longest pause in seconds between two looks.
+
+        `keepers` are asked before the tables are looked at, and every second while they keep the relay busy.
+        """
         self.totals = Totals()
         self._store = store
         self._sender = sender
@@ -60,6 +68,8 @@ class Relay:
         self._poll = poll
         self._clock = clock
         self._sleep = sleep
+        self._keepers = keepers
+        self._next_lift = float("-inf")
         self._stopping = False
         self._troubles: dict[str, _Trouble] = {}
 
@@ -105,6 +115,7 @@ class Relay:
         try:
             # In turns: a table that fills faster than it empties must not starve the other.
             while places and not self._stopping:
+                self._lift()
                 for table in tuple(places):
                     left |= self._step(table, places, passage)
         except StoreUnavailable as error:
@@ -117,12 +128,24 @@ class Relay:
         self.totals.kafka += passage.sent["kafka"]
         return sum(passage.sent.values()) > 0 and not failure, left
 
+    def _lift(self) -> None:
+        if not self._keepers or self._clock() < self._next_lift:
+            return
+        self._next_lift = self._clock() + LIFT_INTERVAL
+        failure = ""
+        for keeper in self._keepers:
+            try:
+                keeper.lift()
+            except TaskbridgeError as error:
+                failure = str(error)
+        self._judge("what held messages wait for", failure, works=not failure)
+
     def _step(self, table: Table, places: dict[Table, WaitingRow | None], passage: Passage) -> bool:
         """Send one batch of a table, and move its place on; return whether rows are left behind."""
         with self._store.claim(table, self._batch, places[table]) as claim:
             if not claim.rows:
                 del places[table]
-                return False
+                return claim.busy
             sent = self._sender.send(claim, passage)
         self._sender.observe(sent)
         if sent.left and not sent.again:

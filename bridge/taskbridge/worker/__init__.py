@@ -1,7 +1,8 @@
 """
 The consumer runtime: one supervisor that owns the consumer, and executor processes that run tasks.
 
-`tracker` knows which offsets are finished, `slots` is the memory that supervisor and executor share, `channel` the
-messages between them, `batching` decides how much an executor is given, `executors` starts and ends the processes,
-`supervisor` is the loop. None of them knows Celery or the Kafka client.
+`tracker` knows which offsets are finished and `offsets` our partitions, `slots` is the memory that supervisor and
+executor share, `channel` the messages between them, `buffer` holds what waits and `batching` decides how much an
+executor is given, `executors` starts and ends the processes, `supervisor` is the loop. None of them knows Celery or the
+Kafka client.
 """

@@ -120,8 +120,10 @@ class Executor:
         return self.table.state(slot) == RUNNING and now - self.table.times(slot)[0] > PATIENCE
 
     def withdraw(self) -> list[Entry]:
-        """Take back, in order, what waits behind the running record."""
-        if len(self.held) < 2 or not self._lock.acquire(timeout=LOCK_TIMEOUT):
+        """Take back, in order, what has not begun."""
+        if not self.held or self.table.state(self.held[-1][0]) != EMPTY:
+            return []
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
             return []
         try:
             taken: list[Entry] = []

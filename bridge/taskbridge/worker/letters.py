@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskbridge.record import Record
+from taskbridge.record import Headers, Record
 from taskbridge.worker.channel import Verdict
 from taskbridge.worker.entry import Entry
 
@@ -29,7 +29,12 @@ def dead_letter(entry: Entry, verdict: Verdict, topic: str, now: float) -> Recor
 
 def given_back(entry: Entry) -> Record:
     """Return the record as it is put at the end of its topic to run again, with its deliveries counted."""
-    return _as_it_came(entry).with_headers(bridge_deliveries=str(entry.deliveries + 1))
+    return Record(entry.key or b"", entry.value or b"", counted(entry))
+
+
+def counted(entry: Entry) -> Headers:
+    """Return the record's headers with one more delivery."""
+    return _as_it_came(entry).with_headers(bridge_deliveries=str(entry.deliveries + 1)).headers
 
 
 def _as_it_came(entry: Entry) -> Record:

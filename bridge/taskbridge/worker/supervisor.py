@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +17,15 @@ from taskbridge.exceptions import BrokerUnavailable, ConfigurationError
 from taskbridge.observation import Kind
 from taskbridge.ports import ConfirmedPublisher, DeliveringObserver
 from taskbridge.worker.batching import Estimator
+from taskbridge.worker.buffer import Arrivals, Buffer, Lanes
 from taskbridge.worker.channel import Verdict
 from taskbridge.worker.entry import Entry, header, size_of
-from taskbridge.worker.executors import PREFETCH_BYTES, Executor, ExecutorTarget, wait_for_news
+from taskbridge.worker.executors import Executor, ExecutorTarget, wait_for_news
+from taskbridge.worker.letters import counted
+from taskbridge.worker.offsets import Offsets
 from taskbridge.worker.rows import Rows
 from taskbridge.worker.settling import Settlement
-from taskbridge.worker.source import Assigned, RecordSource
-from taskbridge.worker.tracker import METADATA_LIMIT, PartitionTracker
+from taskbridge.worker.source import RecordSource
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,11 @@ START_FAILURES = 3
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a supervisor is to do. `kind` is `run` for the live role and `copy` for the shadow role."""
+    """
+    What a supervisor is to do. `kind` is `run` for the live role and `copy` for the shadow role.
+
+    `ordered` runs the records of a key one at a time and in order.
+    """
 
     service: str
     topic: str
@@ -69,6 +74,7 @@ class Options:
     processes: int
     drain_timeout: float
     kind: Kind = "run"
+    ordered: bool = False
 
 
 class Supervisor:
@@ -92,18 +98,15 @@ class Supervisor:
         self._target = target
         self._executor_options = executor_options
         self._executors: list[Executor] = []
-        self._trackers: dict[int, PartitionTracker] = {}
-        self._buffer: deque[Entry] = deque()
-        self._buffer_bytes = 0
+        self._offsets = Offsets(source, options.topic, options.group)
         self._estimator = Estimator()
+        self._buffer: Buffer = Lanes(self._estimator) if options.ordered else Arrivals(self._estimator)
         self._settlement = Settlement(publisher, options.topic, options.dead_letter_topic)
         self._observer = observer
         self._deliver_at = 0.0
         self._rows = Rows(observer, options.kind, options.service, options.source_name)
-        self._committed: dict[int, tuple[int, str]] = {}
         self._commit_at = 0.0
         self._full_since = 0.0
-        self._paused: set[int] = set()
         self._stopping = False
         self._hurried = False
         self._start_failures = 0
@@ -131,7 +134,7 @@ class Supervisor:
                 wait_for_news(self._executors, 0.5)
                 self._serve()
             if not self._stopping:
-                self._source.open(self._on_assigned, self._on_revoked, self._on_lost)
+                self._source.open(self._offsets.assign, self._on_revoked, self._on_lost)
                 on_ready()
             while not self._stopping:
                 self._step()
@@ -151,9 +154,9 @@ class Supervisor:
     def _fetch(self) -> None:
         now = time.monotonic()
         room = BUFFER_RECORDS - len(self._buffer)
-        if room > 0 and self._buffer_bytes < BUFFER_BYTES:
+        if room > 0 and self._buffer.size < BUFFER_BYTES:
             self._full_since = 0.0
-            self._resume_paused()
+            self._offsets.resume()
             for record in self._source.poll(self._patience(), room):
                 self._accept(record.partition, record.offset, record.key, record.value, record.headers)
             return
@@ -162,41 +165,24 @@ class Supervisor:
         if now - self._full_since < PAUSE_AFTER:
             wait_for_news(self._executors, BUSY_POLL)
             return
-        wanted = [partition for partition in self._trackers if partition not in self._paused]
-        if wanted:
-            self._source.pause(wanted)
-            self._paused.update(wanted)
+        self._offsets.pause()
         for record in self._source.poll(0.0, 1):
             self._accept(record.partition, record.offset, record.key, record.value, record.headers)
         wait_for_news(self._executors, IDLE_POLL)
 
     def _patience(self) -> float:
         """Return how long to wait for records: not at all while an executor could be given some."""
-        if self._buffer:
+        if self._buffer.ready:
             return 0.0 if any(executor.wants() for executor in self._executors) else BUSY_POLL
         busy = any(executor.held for executor in self._executors)
         return BUSY_POLL if busy else IDLE_POLL
 
     def _accept(self, partition: int, offset: int, key: bytes | None, value: bytes | None, headers: Any) -> None:
-        tracker = self._trackers.get(partition)
-        if tracker is None or not tracker.fetched(offset):
+        tracker = self._offsets.fetched(partition, offset)
+        if tracker is None:
             return
         entry = Entry(tracker, partition, offset, key, value, headers, header(headers, "task"), size_of(value, headers))
-        self._buffer.append(entry)
-        self._buffer_bytes += entry.size
-
-    def _resume_paused(self) -> None:
-        if not self._paused:
-            return
-        ready = [
-            partition
-            for partition in self._paused
-            if partition not in self._trackers or len(self._trackers[partition].metadata()) < METADATA_LIMIT
-        ]
-        self._paused.difference_update(ready)
-        mine = [partition for partition in ready if partition in self._trackers]
-        if mine:
-            self._source.resume(mine)
+        self._buffer.add(entry)
 
     def _withdraw(self) -> None:
         """Take back what waits behind long tasks while another executor is free."""
@@ -205,36 +191,17 @@ class Supervisor:
         now = time.time()
         for executor in self._executors:
             if executor.held_up(now):
-                self._put_back(executor.withdraw())
-
-    def _put_back(self, entries: Sequence[Entry]) -> None:
-        for entry in reversed(entries):
-            if entry.tracker.active:
-                self._buffer.appendleft(entry)
-                self._buffer_bytes += entry.size
+                self._buffer.put_back(executor.withdraw())
 
     def _hand_out(self) -> None:
         self._withdraw()
         for executor in sorted(self._executors, key=lambda one: one.batches):
-            if not self._buffer:
+            if not self._buffer.ready:
                 return
             if executor.wants():
-                entries = self._take_batch(busy=executor.batches > 0)
+                entries = self._buffer.take(busy=executor.batches > 0)
                 if entries:
                     self._give(executor, entries)
-
-    def _take_batch(self, busy: bool) -> list[Entry]:
-        count = self._estimator.batch(entry.task for entry in self._buffer)
-        entries: list[Entry] = []
-        size = 0
-        while len(entries) < count:
-            entry = self._buffer[0]
-            size += entry.size
-            if size > PREFETCH_BYTES and (entries or busy):
-                break
-            self._buffer_bytes -= entry.size
-            entries.append(self._buffer.popleft())
-        return entries
 
     def _give(self, executor: Executor, entries: Sequence[Entry]) -> None:
         try:
@@ -251,14 +218,26 @@ class Supervisor:
             self._rows.add(executor.receive())
             for ending in executor.ended():
                 if ending.verdict is None:
+                    self._buffer.ended(ending.entry)
                     self._finish(ending.entry)
                     self._estimator.learn(ending.entry.task, ending.finished - ending.started)
+                elif self._options.ordered and ending.verdict.action == "requeue":
+                    self._repeat(ending.entry, executor)
                 else:
-                    self._settlement.add(ending.entry, ending.verdict)
+                    self._dispose(ending.entry, ending.verdict)
             executor.enforce_limits(now)
             if not alive:
                 self._executors[index] = self._replace(executor)
         self._rows.flush(all_of_them=not self._buffer)
+
+    def _repeat(self, entry: Entry, executor: Executor) -> None:
+        """Have a record run again in its place, rather than at the end of its topic: order is kept for its key."""
+        entry.headers, entry.obituary = counted(entry), None
+        self._buffer.put_back([entry, *executor.withdraw()])
+
+    def _dispose(self, entry: Entry, verdict: Verdict) -> None:
+        self._buffer.ended(entry)
+        self._settlement.add(entry, verdict)
 
     def _finish(self, entry: Entry) -> None:
         entry.tracker.finish(entry.offset)
@@ -302,9 +281,9 @@ class Supervisor:
             else:
                 # Recording the failure itself kills executors: that must not go on for ever.
                 detail = "an executor died while it recorded the failure"
-                self._settlement.add(running, Verdict(-1, "dead", "worker_lost", detail, ""))
+                self._dispose(running, Verdict(-1, "dead", "worker_lost", detail, ""))
                 self._rows.reconstruct(running, "dead", 0.0, 0.0, "worker_lost")
-        self._put_back(waiting)
+        self._buffer.put_back(waiting)
 
     def _end_executors(self) -> None:
         for executor in self._executors:
@@ -323,23 +302,10 @@ class Supervisor:
         if now < self._commit_at and not wait:
             return
         self._commit_at = now + COMMIT_INTERVAL
-        for partition in self._source.failed_commits():
-            self._committed.pop(partition, None)
-        offsets = {}
-        for partition, tracker in self._trackers.items():
-            if only is not None and partition not in only:
-                continue
-            position = (tracker.watermark(), tracker.metadata())
-            if len(position[1]) >= METADATA_LIMIT and partition not in self._paused:
-                self._source.pause([partition])
-                self._paused.add(partition)
-            if self._committed.get(partition) != position:
-                offsets[partition] = position
-        if not offsets:
-            return
-        self._deliver_observations(now)
-        self._source.commit(offsets, wait)
-        self._committed.update(offsets)
+        positions = self._offsets.uncommitted(only)
+        if positions:
+            self._deliver_observations(now)
+            self._offsets.commit(positions, wait)
 
     def _deliver_observations(self, now: float) -> None:
         """
@@ -363,36 +329,22 @@ class Supervisor:
 
     # The group
 
-    def _on_assigned(self, assigned: Sequence[Assigned]) -> None:
-        for partition, committed, metadata in assigned:
-            if committed < 0:
-                logger.error(
-                    "%s partition %d is not consumed: group %s has no committed offset for it, and where to begin is"
-                    " not for the worker to guess; run `taskbridge topics` to set it",
-                    self._options.topic,
-                    partition,
-                    self._options.group,
-                )
-                continue
-            self._trackers[partition] = PartitionTracker(committed, metadata)
-            self._committed[partition] = (committed, metadata)
-
     def _on_revoked(self, partitions: Sequence[int]) -> None:
         """Finish what runs of these partitions, then commit: who has them next begins where we ended."""
-        self._forget_buffered(set(partitions))
+        self._buffer.forget(set(partitions))
         deadline = time.monotonic() + self._options.drain_timeout
         while self._holds(partitions) and time.monotonic() < deadline and not self._hurried:
             wait_for_news(self._executors, 0.05)
             self._serve()
             self._settle()
             # What a dead executor leaves waiting came back to the buffer and is not ours any more; an obituary is.
-            self._forget_buffered(set(partitions))
+            self._buffer.forget(set(partitions))
             self._hand_out()
         try:
             self._commit(time.monotonic(), wait=True, only=partitions)
         except BrokerUnavailable as error:
             logger.warning("what finished in partitions %s since the last commit will run again: %s", partitions, error)
-        self._drop(partitions)
+        self._offsets.drop(partitions)
 
     def _on_lost(self, partitions: Sequence[int]) -> None:
         logger.warning(
@@ -400,21 +352,8 @@ class Supervisor:
             " what ran here may run twice",
             partitions,
         )
-        self._forget_buffered(set(partitions))
-        self._drop(partitions)
-
-    def _drop(self, partitions: Sequence[int]) -> None:
-        for partition in partitions:
-            tracker = self._trackers.pop(partition, None)
-            if tracker is not None:
-                tracker.active = False
-            self._committed.pop(partition, None)
-            self._paused.discard(partition)
-
-    def _forget_buffered(self, partitions: set[int]) -> None:
-        kept = [entry for entry in self._buffer if entry.partition not in partitions or entry.obituary is not None]
-        self._buffer = deque(kept)
-        self._buffer_bytes = sum(entry.size for entry in kept)
+        self._buffer.forget(set(partitions))
+        self._offsets.drop(partitions)
 
     def _holds(self, partitions: Sequence[int]) -> bool:
         mine = set(partitions)

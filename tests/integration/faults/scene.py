@@ -44,7 +44,9 @@ class Scene:
         """Bring the service to `mirror`, or through it to `live`."""
         self.project.cli("cutover", "work", "mirror")
         if stage == "live":
-            self.project.cli("cutover", "work", "live", "--percent", "100", *arguments)
+            self.project.cli(
+                "cutover", "work", "live", "--percent", "100", "--override", "--reason", "a test", *arguments
+            )
 
     def runs(self, ids: Collection[str]) -> dict[str, list[str]]:
         """Return on which workers the body of each of these tasks has begun."""

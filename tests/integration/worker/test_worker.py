@@ -18,7 +18,7 @@ from tests.project.harness import Project, Started, wait_for
 def live(bridged: Project) -> Project:
     """The project with every message of `work` going to Kafka."""
     bridged.cli("cutover", "work", "mirror")
-    bridged.cli("cutover", "work", "live", "--percent", "100")
+    bridged.cli("cutover", "work", "live", "--percent", "100", "--override", "--reason", "a test")
     return bridged
 
 

@@ -23,9 +23,9 @@ TASKBRIDGE = {
     "prefix": os.environ["BRIDGED_PREFIX"],
     "services": {
         "work": {
-            "tasks": ["bridged.tasks.*"],
+            "tasks": ["bridged.tasks.*", "bridged.witnesses.*", "celery.accumulate"],
             "partitions": 4,
-            "keys": {"bridged.tasks.keyed": "key"},
+            "keys": {"bridged.tasks.keyed": "key", "bridged.witnesses.größe*": "größe"},
         },
         "elsewhere": {"queues": ["elsewhere"], "partitions": 2},
     },
@@ -33,5 +33,13 @@ TASKBRIDGE = {
     "publish_timeout": float(os.environ.get("BRIDGED_PUBLISH_TIMEOUT", "5")),
     "breaker_seconds": float(os.environ.get("BRIDGED_BREAKER_SECONDS", "5")),
     "flag_stale_after": float(os.environ.get("BRIDGED_FLAG_STALE_AFTER", "10")),
+    "max_pending": int(os.environ.get("BRIDGED_MAX_PENDING", "1000000")),
     "copy_buffer": int(os.environ.get("BRIDGED_COPY_BUFFER", "20000")),
 }
+if "BRIDGED_TURNS" in os.environ:
+    TASKBRIDGE["services"]["turns"] = {
+        "tasks": ["bridged.turns.*"],
+        "partitions": 3,
+        "keys": {"*": "key"},
+        "ordered": True,
+    }

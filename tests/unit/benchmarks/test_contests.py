@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import dispatch, worker
+from benchmarks import dispatch, relay, worker
 from benchmarks.grounds import BenchmarkFailedError, cpu_seconds, wait_for
 from benchmarks.measure import Findings
 
@@ -51,6 +51,16 @@ def test_the_worker_is_compared_with_the_better_celery() -> None:
     assert findings.rounds["cpu_us_per_task_taskbridge_executors"] == [7.0]
 
 
+def test_the_relay_is_compared_with_the_loop_on_the_same_table() -> None:
+    findings = Findings("relay", (), {})
+    speeds = {"delayed": 5_000.0, "outbox": 6_000.0, "loop": 12_000.0}
+    relay._note(findings, {name: relay.Turn(speed, 100.0, 0.5) for name, speed in speeds.items()})
+    assert findings.rounds["ratio_relay_vs_loop"] == [0.5]
+    assert findings.rounds["rows_per_second_delayed"] == [5_000.0]
+    assert findings.rounds["cpu_us_per_row_loop"] == [100.0]
+    assert findings.rounds["core_used_outbox"] == [0.5]
+
+
 def test_waiting_ends_with_what_did_not_come() -> None:
     looks = []
     with pytest.raises(BenchmarkFailedError, match=r"the moon did not come within 0\.02 s"):
@@ -66,7 +76,7 @@ def test_cpu_time_grows_with_work() -> None:
             busy.kill()
 
 
-@pytest.mark.parametrize("command", [worker.main, dispatch.main])
+@pytest.mark.parametrize("command", [worker.main, dispatch.main, relay.main])
 def test_the_help_has_examples(command: worker.click.Command) -> None:
     shown = CliRunner().invoke(command, ["--help"])
     assert shown.exit_code == 0

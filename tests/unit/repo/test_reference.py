@@ -64,20 +64,38 @@ def test_every_option_of_the_command_itself() -> None:
     assert {name for row in table for name in codes(row[0])} == parameters(cli) | {"-h", "--help"}
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+def command_of(name: str) -> click.Command:
+    """Return a command by its name, after that of its group if it has one."""
+    group, _, inner = name.partition(" ")
+    command = cli.get_command(click.Context(cli), group)
+    if inner:
+        assert isinstance(command, click.Group)
+        return command.commands[inner]
+    assert command is not None
+    return command
+
+
+def every_command() -> list[str]:
+    names = []
+    for name in sorted(COMMANDS):
+        command = command_of(name)
+        inner = sorted(command.commands) if isinstance(command, click.Group) else []
+        names.extend([name, *(f"{name} {one}" for one in inner)])
+    return names
+
+
+@pytest.mark.parametrize("name", every_command())
 def test_every_command_with_its_options(name: str) -> None:
     text = section(REFERENCE / "cli.md", f"taskbridge {name}")
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
+    command = command_of(name)
     table = rows(text, "option") or rows(text, "argument or option")
     assert {option for row in table for option in codes(row[0])} == parameters(command)
     assert "0" in [row[0] for row in rows(text, "status")]
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", every_command())
 def test_defaults_of_options(name: str) -> None:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
+    command = command_of(name)
     table = rows(section(REFERENCE / "cli.md", f"taskbridge {name}"), "option")
     shown = {codes(row[0])[0]: row[1].strip("`") for row in table}
     for parameter in command.params:

@@ -127,3 +127,10 @@ def test_a_wrong_variable_is_named_and_no_secret_shown(environment: dict[str, st
         KafkaSettings.from_environment(environment)
 
     assert "swordfish" not in str(refused.value)
+
+
+@pytest.mark.parametrize("publish", ["barrier", "outbox"])
+def test_an_ordered_service_confirms_every_message(publish: str) -> None:
+    services = {"orders": {"tasks": ["orders.*"], "ordered": True, "publish": publish}}
+    with pytest.raises(ConfigurationError, match=f"goes with \"confirm\" only, not with '{publish}'"):
+        Settings.from_mapping({"services": services}, {"KAFKA_BOOTSTRAP_SERVERS": "localhost:1"})

@@ -20,11 +20,12 @@ from celery.utils.objects import Bunch
 from celery.worker.state import revoked as revoked_tasks
 
 from taskbridge.adapters.celery.lifecycle import RecordRequest, request_of
+from taskbridge.adapters.celery.once import asks_for_once, once_of
 from taskbridge.adapters.celery.payload import Payload, accepted_content, load
 from taskbridge.adapters.celery.result import Result
 from taskbridge.exceptions import MalformedRecord, RecordError, UnknownTask
 from taskbridge.observation import Outcome
-from taskbridge.record import Message, decode
+from taskbridge.record import Identity, Message, decode
 from taskbridge.retry import after_loss
 from taskbridge.worker.channel import Obituary, WorkItem
 from taskbridge.worker.slots import SlotTable
@@ -126,6 +127,8 @@ class TaskExecution:
         finally:
             if limited:
                 self._table.set_deadlines(0.0, 0.0)
+        if asks_for_once(task):
+            result.once = once_of(task, Identity(result.task_id, result.retries, result.nesting))
         if info is None and not isinstance(retval, ExceptionInfo):
             return result
         if info is not None:
@@ -164,6 +167,10 @@ class TaskExecution:
     def _bury(self, result: Result, message: Message, payload: Payload, task: Any, obituary: Obituary) -> Result:
         request = self._request(result, message, payload, task)
         if obituary.cause == "lost":
+            if asks_for_once(task) and after_loss(True, result.deliveries, self._max_deliveries) == "requeue":
+                # Whether it took effect stands in the ledger, so running it again does no harm, and not may.
+                self._give_back(result, "its process ended while it ran")
+                return result
             try:
                 raise WorkerLostError(f"Worker exited prematurely: {_status(obituary.exitcode)}.")
             except WorkerLostError:

@@ -8,6 +8,7 @@ that asks the dispatcher where the message goes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +18,10 @@ from celery.utils.time import maybe_make_aware
 from kombu.common import Broadcast
 from kombu.exceptions import OperationalError
 from kombu.utils.imports import symbol_by_name
+from kombu.utils.objects import cached_property
 
 from taskbridge.adapters.celery.addressing import Addressing
+from taskbridge.adapters.celery.countdowns import CountdownMessage, noting_countdowns
 from taskbridge.adapters.celery.wire import PICKLE, Serialized, as_bytes, encode_json, encode_properties, queue_name
 from taskbridge.cutover import Flag, Stage
 from taskbridge.dispatch import Dispatcher, Outgoing
@@ -44,7 +47,8 @@ def install_hook(app: Any, dispatcher_factory: DispatcherFactory) -> None:
         # Others may hold the object already, so it changes its class rather than being replaced.
         amqp.__class__ = _bridged(type(amqp))
         amqp.dispatcher_factory = dispatcher_factory
-        amqp.__dict__.pop("send_task_message", None)
+        for made in ("send_task_message", "create_task_message"):
+            amqp.__dict__.pop(made, None)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class BridgeAMQP:
 
     app: Any
     dispatcher_factory: DispatcherFactory
+
+    @cached_property
+    def create_task_message(self) -> Callable[..., Any]:
+        """What makes task messages."""
+        return noting_countdowns(super().create_task_message)  # type: ignore[misc]
 
     def _create_task_sender(self) -> Callable[..., Any]:
         send = super()._create_task_sender()  # type: ignore[misc]
@@ -106,11 +115,20 @@ class _TaskSender:
         service = addressing.service(name, queue_of, args, kwargs)
         if service is not None:
             flag = dispatcher.flag(service.name, name)
-            if flag.stage is not Stage.OFF:
+            if flag.stage is not Stage.OFF or flag.fence is not None:
                 producer = _BridgedProducer(
                     producer,
                     _Publish(
-                        self, producer, dispatcher, addressing, service, flag, name, message.body, queue or queue_of
+                        self,
+                        producer,
+                        dispatcher,
+                        addressing,
+                        service,
+                        flag,
+                        name,
+                        message.body,
+                        queue or queue_of,
+                        isinstance(message, CountdownMessage),
                     ),
                 )
         return self._send(producer, name, message, exchange=exchange, routing_key=routing_key, queue=queue, **options)
@@ -168,6 +186,7 @@ class _Publish:
     name: str
     body: Any
     queue: Any
+    relative: bool
 
     def __call__(self, options: dict[str, Any]) -> Any:
         producer = self.producer
@@ -234,6 +253,7 @@ class _Publish:
             unsupported=unsupported,
             due=due or 0.0,
             traceparent=headers.get("traceparent"),
+            countdown=max(0.0, due - time.time()) if due and self.relative else None,
             publish=self.addressing.publish(self.service, self.name),
         )
         try:

@@ -13,6 +13,7 @@ from celery import signals, states
 
 from taskbridge.adapters.celery.addressing import Addressing
 from taskbridge.adapters.celery.digest import arguments_digest
+from taskbridge.adapters.celery.once import once_of
 from taskbridge.adapters.celery.side import current_side
 from taskbridge.adapters.celery.wire import queue_name
 from taskbridge.cutover import Flag, Stage
@@ -20,6 +21,7 @@ from taskbridge.dispatch import Numbering, ThrottledLog
 from taskbridge.dispatch.forks import call_in_child
 from taskbridge.observation import Batch, Outcome, RunRow
 from taskbridge.ports import Observer
+from taskbridge.record import Identity
 from taskbridge.settings import ServiceSettings
 
 logger = logging.getLogger("taskbridge.observe")
@@ -33,7 +35,8 @@ _OUTCOMES: Mapping[str, Outcome] = {
     states.REVOKED: "revoked",
 }
 _KILLED = (TimeLimitExceeded, WorkerLostError, Terminated)
-_MARK = "taskbridge_started"
+# An underscore keeps it out of what a task may list of its request.
+_MARK = "_taskbridge_started"
 _HOLD = 5.0
 _MOST_HELD = 5_000
 
@@ -87,7 +90,9 @@ class RunReporter:
         service, started, digest = mark
         if outcome == "rejected" and getattr(result, "requeue", False):
             outcome = "requeued"
-        self._report(service, task.name, request, outcome, started, digest, _detail(outcome, result))
+        identity = Identity(request.id, request.retries or 0, request.replaced_task_nesting or 0)
+        detail, once = _detail(outcome, result), once_of(task, identity)
+        self._report(service, task.name, request, outcome, started, digest, detail, once)
 
     def killed(self, task: Any, request: Any, error: BaseException) -> None:
         """Note that a task's process ended, or was ended, before its body did."""
@@ -144,6 +149,7 @@ class RunReporter:
         started: float,
         digest: str,
         detail: str,
+        once: int = 0,
     ) -> None:
         row = RunRow(
             id=request.id,
@@ -156,6 +162,7 @@ class RunReporter:
             finished=self._wall(),
             args=digest,
             detail=detail,
+            once=once,
         )
         self._send(service, row)
 

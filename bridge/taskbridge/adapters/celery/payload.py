@@ -33,8 +33,11 @@ class Payload(NamedTuple):
 
 
 def accepted_content(accept_content: Any) -> frozenset[str]:
-    """Return the content types that are decoded: the application's own, never pickle."""
-    return frozenset(serialization.prepare_accept_content(accept_content) or ()) - PICKLE
+    """Return the content types that are decoded: the application's own, or without any kombu's, but never pickle."""
+    types = serialization.prepare_accept_content(accept_content)
+    if types is None:
+        types = serialization.registry.type_to_name.keys() - serialization.registry._disabled_content_types
+    return frozenset(types) - PICKLE
 
 
 def _loads(text: bytes) -> Any:
@@ -81,6 +84,7 @@ def _from_protocol_1(
     message: Message, body: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]
 ) -> Payload:
     envelope = KombuMessage(body=message.body, headers=dict(headers), properties=properties)
-    convert = hybrid_to_proto2 if headers.get("task") else proto1_to_proto2
+    # As a Celery worker chooses; what it calls hybrid is every message that names arguments.
+    convert = hybrid_to_proto2 if "args" in body else proto1_to_proto2
     (args, kwargs, embed), converted, _, _ = convert(envelope, body)
     return Payload(args, kwargs, embed, dict(converted), properties)

@@ -15,7 +15,7 @@ class Result:
 
     `executed` is False when the task's body did not run. `action` is empty when nothing is left to do, else `dead` or
     `requeue`, with `reason` (one word), `detail` (one sentence or an exception's type) and `traceback`. `leave` is the
-    exit status of a task that asked the process to end.
+    exit status of a task that asked the process to end. `once` is as in a RunRow.
     """
 
     task_id: str
@@ -33,6 +33,7 @@ class Result:
     detail: str = ""
     traceback: str = ""
     leave: int | None = None
+    once: int = 0
 
     def row(self, started: float, finished: float) -> tuple[Any, ...]:
         """Return the fields of a RunRow, in order."""
@@ -51,4 +52,5 @@ class Result:
             self.deliveries,
             "",
             self.reason or self.detail,
+            self.once,
         )

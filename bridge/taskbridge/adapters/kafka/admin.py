@@ -35,6 +35,16 @@ class TopicState:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """A topic as the settings want it; `replication_factor` is -1 where the brokers decide."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionLag:
     """
     What a group has still to do in one partition.
@@ -114,6 +124,13 @@ class KafkaAdmin:
             for name, topic in wanted.items()
         ]
 
+    def topic_plan(self, services: Iterable[str]) -> dict[str, TopicPlan]:
+        """Return the topics of `services` by name, as they would be created; Kafka is not asked."""
+        return {
+            name: TopicPlan(name, topic.num_partitions, topic.replication_factor, dict(topic.config or {}))
+            for name, topic in self._wanted_topics(services).items()
+        }
+
     def seed_offsets(self, service: str, start: Start | None = None, *, dry_run: bool = False) -> list[Seeding]:
         """
         Give the live and the shadow group an offset in each partition where they have none; never overwrite one.
@@ -155,6 +172,14 @@ class KafkaAdmin:
         unknown = [str(row.partition) for row in rows if row.lag is None]
         why = f"no committed or end offset for partition {', '.join(unknown)}" if unknown else ""
         return Lag(group, topic, tuple(rows), why)
+
+    def unowned(self, service: str) -> tuple[int, list[int]]:
+        """Return how many workers are in a service's live group, and the partitions that none of them owns."""
+        topic = self._settings.topic(service)
+        count = self._cluster.partition_counts([topic]).get(topic, self._settings.service(service).partitions)
+        members = self._cluster.members(self._settings.group(service), topic)
+        owned = frozenset[int]().union(*members.values())
+        return len(members), sorted(set(range(count)) - owned)
 
     def depth(self, topic: str) -> int | None:
         """Return how many records a topic holds, or None when it does not exist."""

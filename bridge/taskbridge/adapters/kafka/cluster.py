@@ -153,6 +153,21 @@ class Cluster:
             consumer.close()
         return {item.partition: item for item in answer if item.error is None}
 
+    def members(self, group: str, topic: str) -> dict[str, frozenset[int]]:
+        """Return the members of a group, by `client id at host`, with the partitions of the topic that each owns."""
+        answer = self._one(
+            lambda left: self._admin().describe_consumer_groups([group], request_timeout=left),
+            f"looking for the members of group {group}",
+        )
+        found: dict[str, frozenset[int]] = {}
+        for member in answer.members:
+            name = f"{member.client_id} at {member.host.lstrip('/')}"
+            owned = member.assignment.topic_partitions if member.assignment else ()
+            mine = {item.partition for item in owned if item.topic == topic}
+            # Several members may have one name.
+            found[name] = found.get(name, frozenset()) | mine
+        return found
+
     def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """Store offsets for a group; raises ConfigurationError while the group has members."""
         given = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]

@@ -10,7 +10,7 @@ import atexit
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Event, Lock
 from typing import Any, TypeAlias, cast
 
@@ -20,7 +20,7 @@ from taskbridge.adapters.kafka.clientlog import ClientLog
 from taskbridge.adapters.kafka.process import PerProcess
 from taskbridge.dispatch import ThrottledLog
 from taskbridge.exceptions import PublishAmbiguous, PublishError, PublishRefused
-from taskbridge.record import Record
+from taskbridge.record import Record, size
 from taskbridge.settings import Settings
 
 _ClientHeaders: TypeAlias = "list[tuple[str, str | bytes | None]]"
@@ -36,6 +36,12 @@ _HEADROOM = 16_384
 _REPORT_MARGIN = 2.0
 """Seconds that a delivery report may come after its time limit: librdkafka looks for overdue messages once a second."""
 
+_LINGER_MS = 5
+"""Milliseconds that a record nobody waits for may wait for others: the client's own work is per batch."""
+
+_FIRST_LOOK, _LATER_LOOKS = 0.002, 0.1
+"""Seconds between looks whether one's own records are among those that were acknowledged."""
+
 _NEVER_STORED = frozenset(
     {
         # There is no such topic or partition to send to.
@@ -50,20 +56,31 @@ _NEVER_STORED = frozenset(
 
 
 class _Delivery:
-    """The wait for one delivery report."""
+    """One record under way: its client, and the report on it when that has come."""
 
-    __slots__ = ("done", "error", "event", "heir")
+    __slots__ = ("client", "done", "error", "event", "heir", "topic")
 
-    def __init__(self) -> None:
-        self.event = Event()
+    def __init__(self, client: _Client, topic: str) -> None:
+        self.client = client
+        self.topic = topic
         self.done = False
         self.heir = False
         self.error: KafkaError | None = None
+        # Made by whoever cannot poll himself: an event costs more than the rest of this.
+        self.event: Event | None = None
 
     def __call__(self, error: KafkaError | None, _: object) -> None:
         self.error = error
         self.done = True
-        self.event.set()
+        if self.event is not None:
+            self.event.set()
+
+    def await_event(self, timeout: float) -> None:
+        """Return when it is done or it is the caller's turn to poll, at most after `timeout` seconds."""
+        event = self.event
+        # In this order, so that a report that comes in between is not missed.
+        if event is not None and not self.done:
+            event.wait(timeout)
 
 
 class _Client:
@@ -76,6 +93,7 @@ class _Client:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.producer = _make(config)
+        self.failure: KafkaError | None = None
         self._mutex = Lock()
         self._polled = False
         self._waiting: deque[_Delivery] = deque()
@@ -85,11 +103,35 @@ class _Client:
         try:
             while not delivery.done and (remaining := deadline - time.monotonic()) > 0:
                 if self._takes_over(delivery):
-                    self.producer.poll(remaining)
+                    self._ask(self.producer.poll, remaining)
                 else:
-                    delivery.event.wait(remaining)
+                    delivery.await_event(remaining)
         finally:
             self._leave(delivery)
+
+    def serve(self) -> None:
+        """Take the reports that have come, without waiting."""
+        self._ask(self.producer.poll, 0.0)
+
+    def flush(self, timeout: float) -> int:
+        """Wait for what is under way, at most `timeout` seconds; return how many records remain."""
+        self._ask(self.producer.flush, timeout)
+        return len(self.producer)
+
+    def _ask(self, question: Callable[[float], int], timeout: float) -> None:
+        try:
+            question(timeout)
+        except KafkaException as error:
+            # Raised to whoever happens to ask; of the single records the reports tell all the same.
+            self.failure = error.args[0]
+
+    def hurry(self, last: _Delivery, deadline: float) -> None:
+        """Have everything sent that lingers, and return when `last` is done or at `deadline`."""
+        pause = _FIRST_LOOK
+        while not last.done and (remaining := deadline - time.monotonic()) > 0:
+            # It returns at once when nothing is under way; else others may keep it busy with records of theirs.
+            self._ask(self.producer.flush, min(pause, remaining))
+            pause = min(2 * pause, _LATER_LOOKS)
 
     def _takes_over(self, delivery: _Delivery) -> bool:
         """Return whether the caller polls; if not, it waits in the queue for its report or its turn to poll."""
@@ -101,6 +143,8 @@ class _Client:
                 if delivery in self._waiting:
                     self._waiting.remove(delivery)
                 return True
+            if delivery.event is None:
+                delivery.event = Event()
             if delivery not in self._waiting:
                 self._waiting.append(delivery)
             return False
@@ -114,7 +158,7 @@ class _Client:
             delivery.heir = self._polled = False
             while self._waiting:
                 heir = self._waiting.popleft()
-                if not heir.done:
+                if not heir.done and heir.event is not None:
                     heir.heir = self._polled = True
                     heir.event.set()
                     return
@@ -131,16 +175,18 @@ class ConfirmedProducer:
         self._settings = settings
         self._timeout = settings.publish_timeout
         self._limit = settings.max_message_bytes
-        self._clients = PerProcess(self._connect)
+        # Two, because a record that somebody waits for must not linger.
+        self._clients = PerProcess(lambda: self._connect(0))
+        self._lingering = PerProcess(lambda: self._connect(_LINGER_MS))
         atexit.register(self.close)
 
-    def _connect(self) -> _Client:
+    def _connect(self, linger: int) -> _Client:
         return _Client(
             {
                 **_common(self._settings),
                 "enable.idempotence": True,
                 "acks": "all",
-                "linger.ms": 0,
+                "linger.ms": linger,
                 "delivery.timeout.ms": max(1, round(self._timeout * 1000)),
                 "message.max.bytes": self._limit + _HEADROOM,
                 # A topic that the brokers do not have is refused while the caller still waits.
@@ -154,70 +200,105 @@ class ConfirmedProducer:
 
         Raises PublishRefused when the broker certainly does not have it, PublishAmbiguous when it may.
         """
-        error = self.publish_many([(topic, record)])[0]
+        delivery = self._begin(self._clients, topic, record)
+        error = self._end(delivery, time.monotonic() + self._timeout + _REPORT_MARGIN)
         if error is not None:
             raise error
 
     def publish_many(self, records: Sequence[tuple[str, Record]]) -> list[PublishError | None]:
         """Publish in this order, wait for all, and return for each record None or what `publish` would have raised."""
+        begun: list[_Delivery | PublishError] = []
+        for topic, record in records:
+            try:
+                begun.append(self._begin(self._clients, topic, record))
+            except PublishRefused as error:
+                begun.append(error)
         deadline = time.monotonic() + self._timeout + _REPORT_MARGIN
-        try:
-            client = self._clients.get()
-        except (KafkaException, ValueError) as error:
-            refused = PublishRefused(f"the Kafka client cannot be made: {_reason(error)}; check the KAFKA_* variables")
-            return [refused] * len(records)
-        begun = [self._begin(client, topic, record) for topic, record in records]
-        return [
-            outcome if isinstance(outcome, PublishError) else self._end(client, topic, outcome, deadline)
-            for (topic, _), outcome in zip(records, begun, strict=True)
-        ]
+        return [self._end(one, deadline) if isinstance(one, _Delivery) else one for one in begun]
 
-    def _begin(self, client: _Client, topic: str, record: Record) -> _Delivery | PublishRefused:
-        size = _size(record)
-        if size > self._limit:
-            return PublishRefused(
-                f'a record of {size} bytes for topic {topic} exceeds TASKBRIDGE["max_message_bytes"], {self._limit}'
+    def begin(self, topic: str, record: Record) -> _Delivery:
+        """Hand a record to the client, without waiting; raise PublishRefused when it does not take it."""
+        return self._begin(self._lingering, topic, record)
+
+    def _begin(self, clients: PerProcess[_Client], topic: str, record: Record) -> _Delivery:
+        found = size(record)
+        if found > self._limit:
+            raise PublishRefused(
+                f'a record of {found} bytes for topic {topic} exceeds TASKBRIDGE["max_message_bytes"], {self._limit}'
             )
-        delivery, headers = _Delivery(), _headers(record)
+        try:
+            client = clients.get()
+        except (KafkaException, ValueError) as error:
+            raise PublishRefused(
+                f"the Kafka client cannot be made: {_reason(error)}; check the KAFKA_* variables"
+            ) from error
+        delivery, headers = _Delivery(client, topic), _headers(record)
         try:
             try:
                 client.producer.produce(topic, record.value, record.key, on_delivery=delivery, headers=headers)
             except BufferError:
-                client.producer.poll(0)
+                # What has been reported on still takes up room until somebody asks for the reports.
+                client.serve()
                 client.producer.produce(topic, record.value, record.key, on_delivery=delivery, headers=headers)
         except BufferError:
-            return PublishRefused(f"the Kafka client's queue is full, so topic {topic} takes no record now")
+            raise PublishRefused(f"the Kafka client's queue is full, so topic {topic} takes no record now") from None
         except KafkaException as error:
             self._retire_if_fatal(client, error.args[0])
-            return PublishRefused(f"the Kafka client did not take a record for topic {topic}: {_reason(error)}")
+            raise PublishRefused(
+                f"the Kafka client did not take a record for topic {topic}: {_reason(error)}"
+            ) from error
         return delivery
 
-    def _end(self, client: _Client, topic: str, delivery: _Delivery, deadline: float) -> PublishError | None:
-        client.wait(delivery, deadline)
+    def end(self, begun: Sequence[_Delivery], timeout: float | None = None) -> list[PublishError | None]:
+        """
+        Wait until the last of these records is reported on, at most `timeout` seconds, by default their own limit.
+
+        Returns for each None or what `publish` would have raised.
+        """
+        deadline = time.monotonic() + (self._timeout + _REPORT_MARGIN if timeout is None else timeout)
+        for delivery in begun:
+            if not delivery.done:
+                delivery.client.hurry(delivery, deadline)
+        return [self._end(delivery, deadline) for delivery in begun]
+
+    def _end(self, delivery: _Delivery, deadline: float) -> PublishError | None:
+        client = delivery.client
         if not delivery.done:
-            return PublishAmbiguous(f"Kafka did not confirm a record for topic {topic} within {self._timeout:g} s")
+            client.wait(delivery, deadline)
+        if client.failure is not None:
+            self._retire_if_fatal(client, client.failure)
+        if not delivery.done:
+            return PublishAmbiguous(f"Kafka did not confirm a record for topic {delivery.topic} in time")
         error = delivery.error
         if error is None:
             return None
         self._retire_if_fatal(client, error)
         if error.code() in _NEVER_STORED:
-            return PublishRefused(f"Kafka does not take a record for topic {topic}: {error.str()}")
-        return PublishAmbiguous(f"Kafka did not confirm a record for topic {topic}: {error.str()}")
+            return PublishRefused(f"Kafka does not take a record for topic {delivery.topic}: {error.str()}")
+        return PublishAmbiguous(f"Kafka did not confirm a record for topic {delivery.topic}: {error.str()}")
 
     def _retire_if_fatal(self, client: _Client, error: Any) -> None:
-        if isinstance(error, KafkaError) and (error.fatal() or error.code() == KafkaError._FATAL):
+        if not isinstance(error, KafkaError) or not (error.fatal() or error.code() == KafkaError._FATAL):
+            return
+        if client in (self._clients.peek(), self._lingering.peek()):
             logger.warning("the Kafka producer failed for good and is replaced: %s", error.str())
             self._clients.discard(client)
+            self._lingering.discard(client)
 
     def flush(self, timeout: float = 5.0) -> int:
         """Wait for what is under way in this process, at most `timeout` seconds; return how many records remain."""
-        client = self._clients.peek()
-        return 0 if client is None else client.producer.flush(timeout)
+        deadline = time.monotonic() + timeout
+        return sum(
+            client.flush(max(0.0, deadline - time.monotonic()))
+            for client in (self._lingering.peek(), self._clients.peek())
+            if client is not None
+        )
 
     def close(self) -> None:
-        """Flush, and give the client up; another publish would make a new one."""
+        """Flush, and give the clients up; another publish would make new ones."""
         self.flush()
         self._clients.take()
+        self._lingering.take()
 
 
 class BestEffortProducer:
@@ -265,7 +346,9 @@ class BestEffortProducer:
             try:
                 producer.produce(topic, record.value, record.key, headers=headers)
             except BufferError:
-                producer.poll(0)
+                # Without a report there is no more room than before.
+                if not producer.poll(0):
+                    raise
                 producer.produce(topic, record.value, record.key, headers=headers)
         except (BufferError, KafkaException, ValueError, TypeError) as error:
             self._lose(topic, _reason(error))
@@ -315,6 +398,7 @@ def _common(settings: Settings) -> dict[str, Any]:
         "partitioner": PARTITIONER,
         "allow.auto.create.topics": False,
         "socket.keepalive.enable": True,
+        "socket.nagle.disable": True,
         "log.connection.close": False,
     }
 
@@ -322,10 +406,6 @@ def _common(settings: Settings) -> dict[str, Any]:
 def _headers(record: Record) -> _ClientHeaders:
     # The same list: lists are invariant, and the client's type also allows text and null.
     return cast(_ClientHeaders, record.headers)
-
-
-def _size(record: Record) -> int:
-    return len(record.key) + len(record.value) + sum(len(name) + len(value) for name, value in record.headers)
 
 
 def _reason(error: BaseException) -> str:

@@ -59,7 +59,8 @@ class Transition(models.Model):
     One change of a flag: who, why, and the flag before and after. Rows are only ever added.
 
     The id is the version of the flag that the transition wrote. The database itself refuses to change or delete a row.
-    `verdict` is what was known when it was made, `override` says that it was made against that.
+    `verdict` is what was known when it was made, `override` says that it was made against that. A `request_id` is the
+    asker's own, for a request that may reach the service twice and must be carried out once.
     """
 
     service = models.CharField(max_length=63)
@@ -67,6 +68,7 @@ class Transition(models.Model):
     action = models.CharField(max_length=16, default="move")
     override = models.BooleanField(default=False)
     verdict = models.JSONField(null=True)
+    request_id = models.TextField(blank=True, default="")
     at = models.DateTimeField()
     who = models.TextField()
     why = models.TextField(blank=True)
@@ -77,6 +79,13 @@ class Transition(models.Model):
         db_table = "taskbridge_transition"
         ordering = ("-id",)
         indexes = (models.Index(fields=("service", "-id"), name="taskbridge_transition_service"),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("service", "request_id"),
+                condition=~models.Q(request_id=""),
+                name="taskbridge_transition_request",
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.service} at {self.at:%Y-%m-%d %H:%M:%S %Z}"
@@ -119,10 +128,15 @@ class DelayedMessage(PendingRow):
 
     due = models.DateTimeField()
 
+    road = models.CharField(max_length=16, default="any")
+
     class Meta:
         db_table = "taskbridge_delayed"
         ordering = ("due", "id")
-        indexes = (models.Index(fields=("due", "id"), name="taskbridge_delayed_due"),)
+        indexes = (
+            models.Index(fields=("due", "id"), name="taskbridge_delayed_due"),
+            models.Index(fields=("task_id",), name="taskbridge_delayed_task_id"),
+        )
 
 
 class OutboxMessage(PendingRow):
@@ -130,15 +144,41 @@ class OutboxMessage(PendingRow):
     A message that was not published, or of which it is not known whether it was.
 
     `road` is `kafka` when it may go there only, `any` when the flag decides at the moment of sending, `held` while its
-    key changes side. A row with no `attempts` was certainly never published.
+    key changes side, and `kafka-again` or `celery-again` once the relay does not know whether that side has it. A row
+    with no `attempts` was certainly never published.
     """
 
-    road = models.CharField(max_length=8, default="kafka")
+    road = models.CharField(max_length=16, default="kafka")
 
     class Meta:
         db_table = "taskbridge_outbox"
         ordering = ("id",)
-        indexes = (models.Index(fields=("service", "shard"), name="taskbridge_outbox_shard"),)
+        indexes = (
+            models.Index(fields=("service", "shard"), name="taskbridge_outbox_shard"),
+            models.Index(fields=("service", "key"), name="taskbridge_outbox_held", condition=models.Q(road="held")),
+        )
+
+
+class Sending(models.Model):
+    """
+    Rows of `table` that a relay is about to publish by `road`, noted before it does and removed with them.
+
+    A note that is left says that its relay died, and that some of the rows may have arrived. `shards` and `ids` are
+    PostgreSQL's array literals.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    table = models.CharField(max_length=8)
+    road = models.CharField(max_length=8)
+    shards = models.TextField()
+    ids = models.TextField()
+
+    class Meta:
+        db_table = "taskbridge_sending"
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"{self.table} to {self.road}"
 
 
 class Execution(models.Model):

@@ -32,6 +32,10 @@ NOT_MIGRATED = frozenset({"42P01", "42703"})
 """SQLSTATEs of a table and of a column that is not there."""
 
 LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
+
+WAITED_TOO_LONG = frozenset({LOCK_NOT_AVAILABLE, QUERY_CANCELED})
+"""SQLSTATEs of a statement that met its time limit: another connection would fare no better."""
 
 
 class Sessions:
@@ -41,15 +45,19 @@ class Sessions:
     There is no lock, which a fork could leave locked: the idle connections are a deque, whose ends are atomic.
     """
 
-    def __init__(self, alias: str) -> None:
-        """Raises ConfigurationError unless `alias` is a PostgreSQL database of Django's settings."""
+    def __init__(self, alias: str, setting: str = 'TASKBRIDGE["database"]') -> None:
+        """
+        `setting` is where the alias comes from.
+
+        Raises ConfigurationError unless `alias` is a PostgreSQL database of Django's settings.
+        """
         if alias not in connections:
             known = ", ".join(sorted(connections))
-            raise ConfigurationError(f'TASKBRIDGE["database"] is {alias!r}, which DATABASES lacks; it names: {known}')
+            raise ConfigurationError(f"{setting} is {alias!r}, which DATABASES lacks; it names: {known}")
         vendor = connections[alias].vendor
         if vendor != "postgresql":
             raise ConfigurationError(
-                f'TASKBRIDGE["database"] is {alias!r}, which is {vendor}: flags and pending messages need PostgreSQL'
+                f"{setting} is {alias!r}, which is {vendor}: flags and pending messages need PostgreSQL"
             )
         self.alias = alias
         self._pid = os.getpid()
@@ -57,16 +65,18 @@ class Sessions:
         self._inherited: list[deque[tuple[str, Any]]] = []
 
     @contextmanager
-    def transaction(self, limit: float) -> Iterator[Any]:
+    def transaction(self, limit: float, then: str = "") -> Iterator[Any]:
         """
         Yield a DB-API cursor inside a transaction in which no statement takes longer than `limit` seconds.
 
+        `then` holds statements, without parameters, that are sent along with the beginning; the cursor has the result
+        of the last one.
         Commits at the end, rolls back on an exception. Raises StoreUnavailable for whatever the database refuses or
         cannot be asked; after that the transaction may have been committed only if it failed in the commit itself.
         """
         driver = connections[self.alias].Database
         try:
-            name, connection, cursor = self._begin(driver, limit)
+            name, connection, cursor = self._begin(driver, limit, then)
         except driver.Error as error:
             raise self._unavailable(error) from error
         try:
@@ -88,9 +98,9 @@ class Sessions:
             while True:
                 self._discard(self._idle.pop()[1])
 
-    def _begin(self, driver: Any, limit: float) -> tuple[str, Any, Any]:
+    def _begin(self, driver: Any, limit: float, then: str) -> tuple[str, Any, Any]:
         # Whatever the database's default is: what is read after a lock was waited for must be fresh.
-        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {round(limit * 1000)}"
+        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {round(limit * 1000)}; {then}"
         self._forget_inherited()
         name = str(connections.settings[self.alias]["NAME"])
         with suppress(IndexError):
@@ -99,15 +109,19 @@ class Sessions:
                 # Tests rename the database under a running process.
                 if known == name:
                     # The server may have closed it since; nothing is lost by finding out now.
-                    with suppress(driver.OperationalError, driver.InterfaceError):
-                        cursor = connection.cursor()
-                        cursor.execute(begin)
-                        return name, connection, cursor
+                    try:
+                        return name, connection, _execute(driver, connection, begin)
+                    except (driver.OperationalError, driver.InterfaceError) as error:
+                        if state_of(error) in WAITED_TOO_LONG:
+                            self._discard(connection)
+                            raise
                 self._discard(connection)
         connection = self._connect(driver)
-        cursor = connection.cursor()
-        cursor.execute(begin)
-        return name, connection, cursor
+        try:
+            return name, connection, _execute(driver, connection, begin)
+        except driver.Error:
+            self._discard(connection)
+            raise
 
     def _connect(self, driver: Any) -> Any:
         wrapper = connections.create_connection(self.alias)
@@ -144,7 +158,7 @@ class Sessions:
             self._pid = os.getpid()
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
-        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        state = state_of(error)
         if state in NOT_MIGRATED:
             return StoreUnavailable(
                 f"database {self.alias!r} lacks the bridge's tables, or has those of an earlier release: "
@@ -154,3 +168,18 @@ class Sessions:
             return StoreUnavailable(f"database {self.alias!r}: another transition is going on; repeat in a moment")
         reason = " ".join(str(error).split()) or type(error).__name__
         return StoreUnavailable(f"database {self.alias!r} (PostgreSQL) cannot be used: {reason}")
+
+
+def state_of(error: BaseException | None) -> str:
+    """Return the SQLSTATE of a driver's error, or an empty string when the server said none."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+
+
+def _execute(driver: Any, connection: Any, statements: str) -> Any:
+    """Return a cursor that has the result of the last statement."""
+    cursor = connection.cursor()
+    cursor.execute(statements)
+    # psycopg keeps the result of each statement, psycopg2 only that of the last.
+    while driver.__name__ == "psycopg" and cursor.nextset():
+        continue
+    return cursor

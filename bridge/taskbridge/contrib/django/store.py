@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Thread
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 from taskbridge.contrib.django.session import Sessions
@@ -88,13 +88,15 @@ class DjangoStore:
     Every call is a transaction of its own over the bridge's own connection, whatever the caller's is doing.
     """
 
-    def __init__(self, alias: str = "default", max_pending: int = 1_000_000) -> None:
+    def __init__(
+        self, alias: str = "default", max_pending: int = 1_000_000, setting: str = 'TASKBRIDGE["database"]'
+    ) -> None:
         """
-        `max_pending` is how many rows each of the tables may hold.
+        `max_pending` is how many rows each of the tables may hold, `setting` where the alias comes from.
 
         Raises ConfigurationError unless `alias` is a PostgreSQL database of Django's settings.
         """
-        self.sessions = Sessions(alias)
+        self.sessions = Sessions(alias, setting)
         self._max_pending = max_pending
         self._reading: Thread | None = None
         self._looked_in = 0
@@ -170,7 +172,18 @@ class DjangoStore:
         """Keep a message for the relay to send to Kafka; raises as `delay` does."""
         self._insert("outbox", pending)
 
-    def _insert(self, table: Table, pending: PendingMessage) -> None:
+    def outbox_many(self, pending: Sequence[PendingMessage]) -> None:
+        """Keep all of these messages for the relay, or none; raises as `delay` does."""
+        self._insert("outbox", *pending)
+
+    def _insert(self, table: Table, *pending: PendingMessage) -> None:
+        self.check_room(table)
+        with self.sessions.transaction(WRITE_LIMIT) as cursor:
+            for one in pending:
+                self.insert(cursor, table, one)
+
+    def insert(self, cursor: Any, table: Table, pending: PendingMessage) -> None:
+        """Write a row in the transaction of `cursor`; raises ConfigurationError for what cannot be stored."""
         message = pending.message
         columns = {
             "service": pending.service,
@@ -188,24 +201,29 @@ class DjangoStore:
             "seq": pending.seq,
             "attempts": pending.attempts,
         }
-        if table == "delayed":
+        due = "%s"
+        if table == "outbox":
+            columns["road"] = pending.road
+        elif pending.countdown is None:
             columns["due"] = pending.due
         else:
-            columns["road"] = pending.road
+            columns["due"] = pending.countdown
+            # The clock of the database, which also decides when the row is due.
+            due = "clock_timestamp() + make_interval(secs => %s)"
         if any("\0" in value for value in columns.values() if isinstance(value, str)):
             raise ConfigurationError(
                 f"task {message.task}[{message.task_id}] cannot be put aside: its key, {pending.key!r}, or its id "
                 f"holds a NUL character, which PostgreSQL does not store; choose another key"
             )
-        self._check_room(table)
-        names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
-        with self.sessions.transaction(WRITE_LIMIT) as cursor:
-            cursor.execute(
-                f"INSERT INTO taskbridge_{table} ({names}, created_at) VALUES ({places}, now())",  # noqa: S608
-                tuple(columns.values()),
-            )
+        names = ", ".join(columns)
+        places = ", ".join(due if name == "due" else "%s" for name in columns)
+        cursor.execute(
+            f"INSERT INTO taskbridge_{table} ({names}, created_at) VALUES ({places}, now())",  # noqa: S608
+            tuple(columns.values()),
+        )
 
-    def _check_room(self, table: Table) -> None:
+    def check_room(self, table: Table) -> None:
+        """Raise ConfigurationError when a table holds as many rows as it may."""
         now = time.monotonic()
         if now < self._room_until.get(table, 0.0):
             return

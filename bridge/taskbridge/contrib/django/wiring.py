@@ -7,10 +7,13 @@ What they need is built when the first message is dispatched, the first task run
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
 import time
+from collections.abc import Sequence
+from functools import cached_property
 from threading import RLock
 from typing import Any
 
@@ -21,16 +24,26 @@ from celery.local import Proxy
 from django.conf import settings as django_settings
 
 from taskbridge.adapters.celery.addressing import Addressing
+from taskbridge.adapters.celery.bodies import connect_bodies
 from taskbridge.adapters.celery.hook import BridgedAMQP, install_hook
 from taskbridge.adapters.celery.observe import RunReporter, connect_observation
+from taskbridge.adapters.celery.once import Once
+from taskbridge.adapters.celery.options import TaskOptions
 from taskbridge.adapters.celery.resend import CeleryResender
+from taskbridge.adapters.celery.revoking import install_revoking
 from taskbridge.adapters.kafka.observer import KafkaObserver
 from taskbridge.adapters.kafka.producer import BestEffortProducer, ConfirmedProducer
+from taskbridge.contrib.django.fences import Gates
+from taskbridge.contrib.django.ledger import DjangoLedger
+from taskbridge.contrib.django.outbox import TransactionalOutbox
 from taskbridge.contrib.django.store import DjangoStore
 from taskbridge.cutover import FlagCache, Stage
 from taskbridge.dispatch import Dispatcher, Numbering
-from taskbridge.exceptions import ConfigurationError
+from taskbridge.dispatch.barrier import finish_all
+from taskbridge.exceptions import ConfigurationError, TaskbridgeError
 from taskbridge.settings import Settings
+
+log = logging.getLogger("taskbridge.wiring")
 
 OLDEST = {"Python": (3, 11), "Celery": (5, 4), "Django": (4, 2)}
 CELERY_BELOW = (5, 8)
@@ -48,6 +61,12 @@ class Bridge:
         self.app = app
         self.settings = read_settings()
         self.store = DjangoStore(self.settings.database, self.settings.max_pending)
+        self.stores = {self.settings.database: self.store}
+        for service in self.settings.services.values():
+            alias = service.outbox_database
+            if alias and alias not in self.stores:
+                place = f'TASKBRIDGE["services"]["{service.name}"]["outbox_database"]'
+                self.stores[alias] = DjangoStore(alias, self.settings.max_pending, place)
         self.flags = FlagCache(
             self.store,
             {name: Stage.parse(service.floor) for name, service in self.settings.services.items()},
@@ -61,6 +80,7 @@ class Bridge:
         self.observer = KafkaObserver(self.best_effort, self.settings)
         self.addressing = Addressing(app, self.settings)
         self.addressing.check()
+        self.resender = CeleryResender(app)
         self.dispatcher = Dispatcher(
             self.settings,
             self.flags,
@@ -69,12 +89,30 @@ class Bridge:
             self.store,
             self.observer,
             self.numbering,
+            resender=self.resender,
+            callers=TransactionalOutbox(self.stores),
+            gates=Gates(self.store, self.settings),
         )
         self.reporter = RunReporter(app, self.addressing, self.flags.get, self.observer, self.numbering)
-        self.resender = CeleryResender(app)
+
+    @cached_property
+    def ledger(self) -> DjangoLedger:
+        """The executions of tasks with `once=True`."""
+        return DjangoLedger(self.store.sessions)
+
+    @cached_property
+    def once(self) -> Once:
+        """What runs the bodies of tasks with `once=True`."""
+        return Once(self.ledger, self.settings.once_lease)
+
+    @property
+    def outbox_aliases(self) -> tuple[str, ...]:
+        """The databases that may hold rows for the relay, that of the flags first."""
+        return tuple(self.stores)
 
     def close(self) -> None:
         """Let go of what waits in this process, at its end."""
+        finish_all()
         self.reporter.release()
         self.observer.flush()
         self.confirmed.close()
@@ -93,7 +131,9 @@ def install(app: Any) -> None:
     """
     check_versions()
     install_hook(_itself(app), dispatcher_of)
+    install_revoking(_itself(app), cancel_revoked)
     connect_observation(_reporter_of)
+    connect_bodies(is_installed, _once_of, _needs_barrier)
     for signal in (signals.worker_process_shutdown, signals.worker_shutdown):
         signal.connect(_close_all, weak=False, dispatch_uid="taskbridge.close")
 
@@ -117,6 +157,17 @@ def bridge_of(app: Any) -> Bridge:
 def dispatcher_of(app: Any) -> Dispatcher:
     """Return the dispatcher of an app that the bridge was installed in."""
     return bridge_of(app).dispatcher
+
+
+def cancel_revoked(app: Any, task_ids: Sequence[str]) -> None:
+    """Cancel what waits of these tasks; that the database does not answer is logged, because to revoke never raises."""
+    from taskbridge.contrib.django.waiting import revoke
+
+    try:
+        bridge = bridge_of(app)
+        revoke(bridge, task_ids, f"a revoke in {bridge.numbering.source}")
+    except TaskbridgeError as error:
+        log.warning("revoked tasks that wait with the bridge are not cancelled: %s", error)
 
 
 def is_installed(app: Any) -> bool:
@@ -161,6 +212,22 @@ def _itself(app: Any) -> Any:
 
 def _reporter_of(app: Any) -> RunReporter | None:
     return bridge_of(app).reporter if is_installed(app) else None
+
+
+def _once_of(app: Any) -> Once:
+    return bridge_of(app).once
+
+
+def _needs_barrier(app: Any) -> bool:
+    """Return whether something in the project publishes by `barrier`, so that any task might."""
+    declared = (getattr(task, "bridge", None) for task in app.tasks.values())
+    if any(isinstance(options, TaskOptions) and options.publish == "barrier" for options in declared):
+        return True
+    try:
+        return any(service.publish == "barrier" for service in read_settings().services.values())
+    except ConfigurationError:
+        # Every dispatch and every task that needs the settings says so; a worker of other tasks must start.
+        return False
 
 
 def _close_all(**_: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from taskbridge.adapters.kafka.admin import Lag, PartitionLag
 from taskbridge.cli.status import status
-from taskbridge.cutover import Flag, Stage
+from taskbridge.cutover import Fence, Flag, Stage
 from taskbridge.exceptions import BrokerUnavailable, ConfigurationError, StoreUnavailable
 from taskbridge.settings import ServiceSettings
 from taskbridge.testing import settings
@@ -23,12 +24,16 @@ class FakeStore:
     def __init__(self) -> None:
         changed = datetime.now(UTC) - timedelta(hours=3)
         self.states = {"orders": SimpleNamespace(flag=Flag("orders", Stage.LIVE, 1_250, 4, 9), changed_at=changed)}
+        self.tasks: dict[str, SimpleNamespace] = {}
         self.error: StoreUnavailable | None = None
 
     def flag_states(self) -> dict[str, SimpleNamespace]:
         if self.error is not None:
             raise self.error
         return self.states
+
+    def task_flag_states(self, service: str) -> dict[str, SimpleNamespace]:
+        return self.tasks if service == "orders" else {}
 
     def pending_counts(self) -> dict[str, dict[str, int]]:
         return {"delayed": {"orders": 1234}, "outbox": {}}
@@ -110,6 +115,9 @@ def test_one_service_as_json(world: World) -> None:
                 "percent": 12.5,
                 "epoch": 4,
                 "since": since,
+                "hold": False,
+                "fenced": False,
+                "tasks": [],
                 "lag_live": {"total": 10, "complete": True, "why": ""},
                 "lag_shadow": {"total": 0, "complete": True, "why": ""},
                 "delayed": 1234,
@@ -120,6 +128,24 @@ def test_one_service_as_json(world: World) -> None:
         ],
         "problems": [],
     }
+
+
+def test_hold_fence_and_tasks_of_their_own(world: World) -> None:
+    orders = world.store.states["orders"]
+    orders.flag = replace(orders.flag, stage=Stage.SHADOW, hold=True, fence=Fence(0, 5, frozenset({"celery"})))
+    flag = Flag("orders", Stage.LIVE, 500, 2, 11, task="shop.export")
+    world.store.tasks = {"shop.export": SimpleNamespace(flag=flag, changed_at=orders.changed_at)}
+
+    result = world.run()
+
+    assert result.output.splitlines()[2].split()[1:3] == ["shadow", "12.5%"]
+    assert "\norders is held\norders: keys change side, and their messages wait" in result.output
+    assert "\norders: shop.export is live 5%\n" in result.output
+    (found,) = json.loads(world.run("orders", "--json").output)["services"]
+    assert (found["hold"], found["fenced"]) == (True, True)
+    since = orders.changed_at.isoformat()
+    task = {"task": "shop.export", "stage": "live", "percent": 5.0, "epoch": 2, "since": since, "hold": False}
+    assert found["tasks"] == [task]
 
 
 def test_a_lag_that_is_not_complete_is_marked_and_explained(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

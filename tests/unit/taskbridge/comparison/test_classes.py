@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskbridge.comparison.classes import Class, judge, judge_undispatched
+from taskbridge.comparison.classes import Class, Judgement, executions, judge, judge_undispatched
 from taskbridge.observation import Row
 from tests.unit.taskbridge.comparison.rows import (
     NOW,
@@ -182,3 +182,35 @@ def test_a_repeat_names_its_explanation(rows: list[Row], reasons: tuple[str, ...
 def test_without_its_dispatch_a_message_may_still_not_run_twice(rows: list[Row], breach: bool) -> None:
     (trace,) = fold(*rows).traces.values()
     assert (judge_undispatched(trace) is not None) is breach
+
+
+def judged(*rows: Row) -> Judgement:
+    [trace] = fold(*rows).traces.values()
+    return judge(trace, NOW, HORIZON)
+
+
+def test_a_task_that_runs_once_and_was_skipped_ran_once() -> None:
+    rows = to_kafka(), on_kafka(once=1), on_kafka(once=2, finished=NOW - 50.0)
+    assert judged(*rows) == Judgement(Class.EXECUTED, reasons=("skipped",))
+
+
+def test_a_skip_stands_for_an_execution_whose_row_was_lost() -> None:
+    [trace] = fold(to_kafka(), on_kafka(once=2)).traces.values()
+    assert len(executions(trace)) == 1
+    assert judged(to_kafka(), on_kafka(once=2)) == Judgement(Class.EXECUTED)
+
+
+def test_a_skip_answers_a_second_dispatch_under_the_same_id() -> None:
+    rows = to_kafka(), to_kafka(seq=2), on_kafka(once=1), on_kafka(once=2, offset=41)
+    assert judged(*rows).verdict is Class.EXECUTED
+
+
+def test_a_task_that_runs_once_may_not_take_effect_twice_whatever_explains_it() -> None:
+    judgement = judged(to_kafka(), on_kafka(once=1), on_kafka(once=1, finished=NOW - 50.0))
+    assert (judgement.verdict, judgement.breach) == (Class.DUPLICATE, True)
+    assert judgement.detail == "is to run once, and took effect 2 times (2 on kafka)"
+
+
+def test_a_task_that_runs_once_may_fail_and_then_succeed() -> None:
+    rows = to_kafka(), on_kafka(once=1, outcome="failure"), on_kafka(once=1, finished=NOW - 50.0)
+    assert judged(*rows).verdict is Class.REPEATED

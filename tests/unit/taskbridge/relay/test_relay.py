@@ -7,10 +7,18 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from taskbridge.cutover import BASIS_POINTS, Flag, Stage
+from taskbridge.cutover import BASIS_POINTS, Fence, Flag, Stage
 from taskbridge.dispatch import Numbering
-from taskbridge.exceptions import BrokerUnavailable, MalformedRecord, PublishAmbiguous, PublishError, PublishRefused
+from taskbridge.exceptions import (
+    BrokerUnavailable,
+    MalformedRecord,
+    PublishAmbiguous,
+    PublishError,
+    PublishRefused,
+    Unavailable,
+)
 from taskbridge.observation import DispatchRow
+from taskbridge.ports import Road
 from taskbridge.record import Message, Record
 from taskbridge.relay import Relay, Sender
 from taskbridge.routing import bucket
@@ -59,22 +67,37 @@ class FakeCelery:
 class FakeFlags:
     def __init__(self) -> None:
         self.flag = Flag("orders", Stage.LIVE, BASIS_POINTS, epoch=4)
+        self.asked: set[tuple[str, str]] = set()
 
     def get(self, service: str, task: str = "") -> Flag:
-        assert service == "orders"
+        self.asked.add((service, task))
         return self.flag
+
+
+class FakeKeeper:
+    """A Keeper that counts its looks; `error` makes it fail."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.error: Unavailable | None = None
+
+    def lift(self) -> None:
+        self.looks += 1
+        if self.error is not None:
+            raise self.error
 
 
 class World:
     """A relay and everything around it."""
 
-    def __init__(self, *, observe: bool = True, batch: int = 500) -> None:
+    def __init__(self, *, observe: bool = True, batch: int = 500, ordered: bool = False) -> None:
+        self.keeper = FakeKeeper()
         self.clock = Clock()
         self.tables = FakeTables(self.clock)
         self.kafka, self.celery, self.flags = FakeKafka(), FakeCelery(), FakeFlags()
         self.observer = RecordingObserver()
         self.sender = Sender(
-            settings(ServiceSettings("orders", observe=observe), prefix="shop"),
+            settings(ServiceSettings("orders", observe=observe, ordered=ordered), prefix="shop"),
             self.flags,
             self.kafka,
             self.celery,
@@ -82,7 +105,7 @@ class World:
             Numbering(),
             wall=lambda: START + self.clock.now,
         )
-        self.relay = Relay(self.tables, self.sender, batch, 0.25, self.clock, self.clock.sleep)
+        self.relay = Relay(self.tables, self.sender, batch, 0.25, self.clock, self.clock.sleep, [self.keeper])
 
     def run_until(self, condition: Callable[[], bool], within: float = 60.0) -> None:
         def sleep(seconds: float) -> None:
@@ -135,7 +158,7 @@ def test_a_due_row_goes_to_celery_when_its_key_does(world: World, flag: Flag) ->
     assert world.rows[0].stage == flag.stage
 
 
-def test_the_outbox_goes_to_kafka_whatever_the_flag_says(world: World) -> None:
+def test_what_is_for_kafka_only_goes_there_whatever_the_flag_says(world: World) -> None:
     world.flags.flag = Flag("orders", Stage.OFF, epoch=9)
     world.tables.put("outbox", "a")
 
@@ -143,6 +166,138 @@ def test_the_outbox_goes_to_kafka_whatever_the_flag_says(world: World) -> None:
 
     assert (world.kafka.sent, world.celery.sent) == (["a"], [])
     assert dict(world.kafka.records[0][1].headers)["bridge-epoch"] == b"1"
+
+
+@pytest.mark.parametrize(("stage", "road"), [(Stage.OFF, "celery"), (Stage.COMPLETE, "kafka")])
+def test_a_row_of_the_outbox_may_leave_the_decision_to_the_flag_of_its_task(
+    world: World, stage: Stage, road: str
+) -> None:
+    world.flags.flag = Flag("orders", stage, epoch=9)
+    world.tables.put("outbox", "a", road="any")
+
+    world.relay.run(once=True)
+
+    assert {"celery": world.celery.sent, "kafka": world.kafka.sent}[road] == ["a"]
+    assert world.flags.asked == {("orders", "shop.orders.place")}
+    assert [(row.route, row.epoch, row.due) for row in world.rows] == [(road, 9, 0.0)]
+
+
+def test_a_flag_that_the_claim_brings_along_is_the_one_that_counts(world: World) -> None:
+    world.tables.flags = {"orders": Flag("orders", Stage.OFF, epoch=5)}
+    world.tables.put("delayed", "a")
+
+    world.relay.run(once=True)
+
+    assert world.celery.sent == ["a"]
+    assert world.flags.asked == set()
+
+
+@pytest.mark.parametrize(
+    ("road", "stage", "goes_to"),
+    [
+        ("kafka-again", Stage.OFF, "kafka"),
+        ("celery-again", Stage.LIVE, "celery"),
+        # Celery's broker may be gone for good.
+        ("celery-again", Stage.COMPLETE, "kafka"),
+    ],
+)
+def test_what_a_side_may_have_goes_to_no_other(world: World, road: Road, stage: Stage, goes_to: str) -> None:
+    world.flags.flag = Flag("orders", stage, BASIS_POINTS if stage is Stage.LIVE else 0)
+    world.tables.put("delayed", "a", road=road, attempts=1)
+
+    world.relay.run(once=True)
+
+    assert {"celery": world.celery.sent, "kafka": world.kafka.sent}[goes_to] == ["a"]
+    assert [row.ambiguous for row in world.rows] == [1]
+
+
+def test_a_publish_that_its_dispatcher_counted_is_not_counted_again(world: World) -> None:
+    world.tables.put("outbox", "a", attempts=1)
+    world.tables.put("outbox", "b", attempts=3)
+
+    world.relay.run(once=True)
+
+    assert {row.id: row.ambiguous for row in world.rows} == {"a": 0, "b": 2}
+
+
+def test_keys_that_change_side_wait_and_what_only_kafka_may_have_does_not(world: World) -> None:
+    number = bucket("taskbridge", "changing")
+    fence = Fence(number, number + 1, frozenset({"celery"}))
+    world.flags.flag = Flag("orders", Stage.LIVE, BASIS_POINTS, fence=fence)
+    world.tables.put("outbox", "a", key="changing", road="any")
+    world.tables.put("outbox", "b", key="changing", attempts=1)
+    world.tables.put("outbox", "c", key="another", road="any")
+    world.tables.put("delayed", "d", key="changing")
+
+    world.relay.run(once=True)
+
+    assert world.kafka.sent == ["b", "c"]
+    assert (world.tables.ids("outbox"), world.tables.ids("delayed")) == (["a"], ["d"])
+    assert world.relay.trouble == {}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_only_an_ordered_service_keeps_a_message_behind_one_that_waits_for_the_other_side(ordered: bool) -> None:
+    world = World(ordered=ordered)
+    world.flags.flag = Flag("orders", Stage.OFF)
+    world.kafka.outcome = lambda _: AMBIGUOUS
+    world.tables.put("outbox", "a", key="k", attempts=1)
+    world.relay.run(once=True)
+    world.tables.put("outbox", "b", key="k", road="any")
+    world.tables.put("outbox", "c", key="another", road="any")
+
+    world.relay.run(once=True)
+
+    assert world.celery.sent == (["c"] if ordered else ["b", "c"])
+
+
+def test_messages_of_an_ordered_key_never_overtake_each_other_by_the_other_side() -> None:
+    world = World(ordered=True)
+    world.flags.flag = Flag("orders", Stage.LIVE, BASIS_POINTS)
+    world.celery.error = BrokerUnavailable("Redis is away")
+    world.tables.put("outbox", "first", key="k", road="celery-again", attempts=1)
+    world.tables.put("outbox", "second", key="k", road="any")
+
+    world.relay.run(once=True)
+    assert world.kafka.sent == []
+
+    world.celery.error = None
+    world.clock.now += 60
+    world.relay.run(once=True)
+    assert (world.celery.sent, world.kafka.sent) == (["first"], ["second"])
+
+
+def test_held_messages_are_looked_after_before_the_tables_are_and_now_and_then_while_busy(world: World) -> None:
+    world.relay.run(once=True)
+    assert world.keeper.looks == 1
+
+    world = World(batch=1)
+    world.kafka.outcome = lambda _: world.clock.sleep(0.6)  # type: ignore[func-returns-value]
+    for number in range(5):
+        world.tables.put("delayed", f"{number}")
+    world.relay.run(once=True)
+    # Three seconds of sending, one look each second.
+    assert world.keeper.looks in {3, 4}
+
+
+def test_a_look_that_fails_stops_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.keeper.error = BrokerUnavailable("Kafka does not say its offsets")
+    world.tables.put("delayed", "a")
+
+    world.relay.run(once=True)
+
+    assert world.kafka.sent == ["a"]
+    assert world.relay.trouble == {"what held messages wait for": "Kafka does not say its offsets"}
+    assert len(caplog.records) == 1
+
+
+def test_rows_that_another_relay_has_do_not_keep_this_one_spinning(world: World) -> None:
+    world.tables.put("delayed", "a")
+    world.tables.busy = True
+
+    world.run_until(lambda: world.clock.now > 5)
+
+    assert world.tables.claims < 100
 
 
 def test_what_is_sent_is_observed(world: World) -> None:
@@ -202,7 +357,7 @@ def test_none_overtakes_a_message_of_its_key_that_failed(world: World) -> None:
     assert world.kafka.sent == ["b1"]
     assert world.tables.ids("delayed") == ["a1", "a2", "b2"]
     # Only of a1 nobody knows whether Kafka has it.
-    assert [row.attempts for row in world.tables.rows["delayed"].values()] == [1, 0, 0]
+    assert [row.pending.attempts for row in world.tables.rows["delayed"].values()] == [1, 0, 0]
 
 
 def test_what_kafka_refuses_goes_to_celery(world: World) -> None:
@@ -216,31 +371,42 @@ def test_what_kafka_refuses_goes_to_celery(world: World) -> None:
     assert world.tables.ids("delayed") == []
 
 
-def test_what_kafka_refuses_of_the_outbox_stays_with_what_is_behind_it(world: World) -> None:
+@pytest.mark.parametrize(
+    ("stage", "attempts", "ordered"),
+    [(Stage.LIVE, 1, False), (Stage.COMPLETE, 0, False), (Stage.LIVE, 0, True)],
+    ids=["Kafka may have it", "there is nothing but Kafka", "its key has its order there"],
+)
+def test_what_kafka_refuses_may_have_no_other_way_and_stays_with_what_is_behind_it(
+    stage: Stage, attempts: int, ordered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(ordered=ordered)
+    world.flags.flag = Flag("orders", stage, BASIS_POINTS if stage is Stage.LIVE else 0)
     world.kafka.outcome = lambda task_id: REFUSED if task_id == "a1" else None
     for task_id in ("a1", "a2", "b1"):
-        world.tables.put("outbox", task_id, key=task_id[0])
+        world.tables.put("outbox", task_id, key=task_id[0], attempts=attempts)
 
+    world.relay.run(once=True)
     world.relay.run(once=True)
 
     assert (world.kafka.sent, world.celery.sent) == (["b1"], [])
     assert world.tables.ids("outbox") == ["a1", "a2"]
-    assert [row.attempts for row in world.tables.rows["outbox"].values()] == [0, 0]
+    assert [row.pending.attempts for row in world.tables.rows["outbox"].values()] == [attempts, attempts]
+    assert [record.message for record in caplog.records] == [
+        f"shop.orders.place[a1] stays in taskbridge_outbox: {REFUSED}"
+    ]
 
 
-def test_a_row_that_was_cancelled_meanwhile_is_not_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.tables.put("delayed", "a")
-    world.tables.put("delayed", "b")
-    choose = world.sender._choose
+def test_nothing_passes_what_kafka_refused_and_celery_did_not_take(world: World) -> None:
+    world.kafka.outcome = lambda task_id: REFUSED if task_id == "a1" else None
+    world.celery.error = BrokerUnavailable("Redis is away")
+    for task_id in ("a1", "a2"):
+        world.tables.put("delayed", task_id, key="k")
 
-    def cancel_then_choose(*arguments: object) -> object:
-        world.tables.rows["delayed"].pop(1, None)
-        return choose(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(world.sender, "_choose", cancel_then_choose)
     world.relay.run(once=True)
 
-    assert world.kafka.sent == ["b"]
+    assert world.kafka.sent == []
+    # Celery may have it, so Kafka is not asked again.
+    assert [row.pending.road for row in world.tables.rows["delayed"].values()] == ["celery-again", "any"]
 
 
 def test_a_commit_that_fails_leaves_the_rows_and_a_mark_that_explains_the_repeat(world: World) -> None:
@@ -349,7 +515,7 @@ def test_a_message_that_celery_cannot_be_given_stays_and_is_named_once(
 
 def test_a_service_that_is_no_longer_configured(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.tables.put("delayed", "a", service="former")
-    world.tables.put("outbox", "b", service="former")
+    world.tables.put("outbox", "b", service="former", attempts=1)
 
     world.relay.run(once=True)
 

@@ -3,7 +3,8 @@ What runs in the executors of these tests: no Celery, and records that say thems
 
 `ok` ends at once, `gate:<name>` when a file of that name is there, `nap:<seconds>` after a while; `die` takes the
 process down, and `die-twice` again when its failure is to be recorded; `hang` runs into a hard time limit; `dead` and
-`requeue` leave the supervisor something to do. An obituary is answered with a verdict that repeats it.
+`requeue` leave the supervisor something to do, `requeue-once` until it comes again. An obituary is answered with a
+verdict that repeats it.
 """
 
 from __future__ import annotations
@@ -82,6 +83,9 @@ def _run(item: WorkItem, table: SlotTable, options: Options) -> Verdict | None:
     elif word == "hang":
         table.set_deadlines(0.0, time.monotonic() + 0.05)
         threading.Event().wait(MISSING_GATE)
+    elif word == "requeue-once":
+        if ("bridge-deliveries", b"1") not in item.headers:
+            return Verdict(item.slot, "requeue", "", "", "")
     elif word in {"dead", "requeue"}:
         return Verdict(item.slot, word, "rejected", "as it should", "")
     return None

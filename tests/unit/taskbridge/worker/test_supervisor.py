@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from taskbridge.exceptions import ConfigurationError, PublishAmbiguous
 from taskbridge.observation import RunRow
 from taskbridge.testing import FakePublisher, RecordingObserver
 from taskbridge.worker import supervisor as module
-from taskbridge.worker.source import Assigned
+from taskbridge.worker.source import Assigned, Fetched
 from taskbridge.worker.supervisor import Options, Supervisor
 from taskbridge.worker.tracker import decode_runs
 from tests.unit.taskbridge.worker import target
@@ -27,11 +28,17 @@ class World:
         self.kafka, self.observer = FakePublisher(), RecordingObserver()
 
     def supervise(
-        self, topic: FakeTopic, processes: int = 1, drain_timeout: float = 10.0, options: target.Options | None = None
+        self,
+        topic: FakeTopic,
+        processes: int = 1,
+        drain_timeout: float = 10.0,
+        options: target.Options | None = None,
+        ordered: bool = False,
     ) -> Supervisor:
         """Run until the topic's script is over."""
+        names = ("orders", "shop.orders", "shop.orders", "shop.orders.dlq", "host:1:a")
         self.supervisor = Supervisor(
-            Options("orders", "shop.orders", "shop.orders", "shop.orders.dlq", "host:1:a", processes, drain_timeout),
+            Options(*names, processes, drain_timeout, ordered=ordered),
             topic,
             self.kafka,
             self.observer,
@@ -203,7 +210,7 @@ def test_a_full_buffer_pauses_and_goes_on(world: World, monkeypatch: pytest.Monk
 def test_a_partition_is_fetched_no_further_than_its_metadata_can_tell(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "METADATA_LIMIT", len("v=1;beyond=1.1"))
+    monkeypatch.setattr("taskbridge.worker.offsets.METADATA_LIMIT", len("v=1;beyond=1.1"))
     topic = FakeTopic("gate:a", "ok")
     topic.script.append((lambda: topic.paused == {0}, lambda: topic.put("ok")))
     topic.script.append((lambda: True, lambda: world.open("a")))
@@ -275,3 +282,59 @@ def test_stop_says_how_long_running_tasks_have(world: World, caplog: pytest.LogC
         world.supervise(topic, drain_timeout=9.0)
     assert "9 s to finish" in caplog.text
     assert topic.committed in ({0: (1, "")}, {})
+
+
+def in_time(world: World) -> list[str]:
+    """Return the ids of runs in the order in which they began."""
+    rows = [row for row in world.observer.rows if isinstance(row, RunRow)]
+    return [row.id for row in sorted(rows, key=lambda row: row.started)]
+
+
+def test_ordered_records_of_a_key_run_one_at_a_time_while_other_keys_go_on(world: World) -> None:
+    topic = FakeTopic("gate:a", "ok", "ok")
+    topic.put("ok", "ok", partition=1)
+    topic.assigned = [Assigned(0, 0, ""), Assigned(1, 0, "")]
+    # The records of another partition are another key's: they do not wait.
+    topic.script.append((lambda: topic.committed.get(1) == (2, ""), lambda: world.open("a")))
+    topic.script.append((lambda: topic.committed.get(0) == (3, ""), nothing))
+    world.supervise(topic, processes=3, ordered=True)
+    rows = [row for row in world.observer.rows if isinstance(row, RunRow) and row.partition == 0]
+    turns = sorted(rows, key=lambda row: row.started)
+    assert [row.id for row in turns] == ["0-0", "0-1", "0-2"]
+    assert all(before.finished <= after.started for before, after in pairwise(turns))
+
+
+def test_an_ordered_record_whose_executor_died_is_settled_before_the_next_of_its_key(world: World) -> None:
+    topic = FakeTopic("ok", "die", "ok", "ok")
+    topic.script.append((lambda: topic.committed.get(0) == (4, ""), nothing))
+    world.supervise(topic, processes=2, ordered=True)
+    # Each observed once, the dead one as dead, and what came behind it after it.
+    assert [name for name in in_time(world) if name != "0-1"] == ["0-0", "0-2", "0-3"]
+    assert ("0-1", "dead") in world.seen()
+
+
+def test_an_ordered_record_that_is_given_back_runs_again_in_its_place(world: World) -> None:
+    topic = FakeTopic("requeue-once", "ok", "ok")
+    topic.script.append((lambda: topic.committed.get(0) == (3, ""), nothing))
+    world.supervise(topic, processes=2, ordered=True)
+    assert world.kafka.records == [], "it is not put at the end of the topic"
+    ran = in_time(world)
+    assert ran.index("0-1") < ran.index("0-2")
+    assert ran.count("0-0") == 2
+    assert ran[:2] == ["0-0", "0-0"]
+
+
+def test_idle_executors_do_not_make_the_loop_spin_while_a_key_is_busy(world: World) -> None:
+    topic = FakeTopic("gate:a", "ok")
+    patient: list[float] = []
+    poll = topic.poll
+
+    def watch(timeout: float, most: int) -> list[Fetched]:
+        patient.append(timeout)
+        return poll(timeout, most)
+
+    topic.poll = watch  # type: ignore[method-assign]
+    topic.script.append((lambda: len(patient) > 50, lambda: world.open("a")))
+    topic.script.append((lambda: topic.committed.get(0) == (2, ""), nothing))
+    world.supervise(topic, processes=2, ordered=True)
+    assert sum(timeout > 0 for timeout in patient) > 40

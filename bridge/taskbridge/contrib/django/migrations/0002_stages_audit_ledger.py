@@ -5,10 +5,12 @@ from typing import Any
 from django.db import migrations, models
 
 DEFAULTS = (
+    ("taskbridge_delayed", "road", "'any'"),
     ("taskbridge_outbox", "road", "'kafka'"),
     ("taskbridge_service_flag", "hold", "false"),
     ("taskbridge_transition", "action", "'move'"),
     ("taskbridge_transition", "override", "false"),
+    ("taskbridge_transition", "request_id", "''"),
     ("taskbridge_transition", "task", "''"),
 )
 """New columns that processes of the release before do not know and so leave out: the database fills them in."""
@@ -81,6 +83,20 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="Sending",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("table", models.CharField(max_length=8)),
+                ("road", models.CharField(max_length=8)),
+                ("shards", models.TextField()),
+                ("ids", models.TextField()),
+            ],
+            options={
+                "db_table": "taskbridge_sending",
+                "ordering": ("id",),
+            },
+        ),
+        migrations.CreateModel(
             name="TaskFlag",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
@@ -106,7 +122,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="outboxmessage",
             name="road",
-            field=models.CharField(default="kafka", max_length=8),
+            field=models.CharField(default="kafka", max_length=16),
+        ),
+        migrations.AddField(
+            model_name="delayedmessage",
+            name="road",
+            field=models.CharField(default="any", max_length=16),
         ),
         migrations.AddField(
             model_name="serviceflag",
@@ -130,6 +151,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="transition",
+            name="request_id",
+            field=models.TextField(blank=True, default=""),
+        ),
+        migrations.AddField(
+            model_name="transition",
             name="task",
             field=models.TextField(blank=True, default=""),
         ),
@@ -141,6 +167,16 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="outboxmessage",
             index=models.Index(fields=["service", "shard"], name="taskbridge_outbox_shard"),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                fields=["service", "key"], name="taskbridge_outbox_held", condition=models.Q(("road", "held"))
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="delayedmessage",
+            index=models.Index(fields=["task_id"], name="taskbridge_delayed_task_id"),
         ),
         migrations.AddIndex(
             model_name="execution",
@@ -155,6 +191,14 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="taskflag",
             constraint=models.UniqueConstraint(fields=("service", "task"), name="taskbridge_task_flag_task"),
+        ),
+        migrations.AddConstraint(
+            model_name="transition",
+            constraint=models.UniqueConstraint(
+                fields=("service", "request_id"),
+                condition=~models.Q(request_id=""),
+                name="taskbridge_transition_request",
+            ),
         ),
         migrations.RunPython(protect, unprotect),
     ]

@@ -16,11 +16,15 @@ from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.worker.state import revoked as revoked_tasks
 
+from taskbridge.adapters.celery.bodies import wrap_bodies
 from taskbridge.adapters.celery.execution import TaskExecution
+from taskbridge.adapters.celery.once import Once
+from taskbridge.adapters.celery.options import TaskOptions
 from taskbridge.adapters.celery.result import Result
 from taskbridge.observation import RunRow
 from taskbridge.worker.channel import Obituary, WorkItem
 from taskbridge.worker.slots import SIZE, SlotTable
+from tests.unit.taskbridge.adapters.celery.ledgers import FakeLedger
 from tests.unit.taskbridge.adapters.celery.messages import item_of, message_of
 
 LOST, TIMEOUT = Obituary("lost", -9), Obituary("timeout", -9)
@@ -68,6 +72,10 @@ class Runner:
             request = this.request
             return [request.id, request.hostname, request.delivery_info["redelivered"], request.is_eager]
 
+        @add("once", bridge=TaskOptions(once=True))
+        def once() -> str:
+            return "done"
+
         @add("late", acks_late=True, reject_on_worker_lost=True)
         def late() -> None:
             self.calls.append("late")
@@ -87,6 +95,15 @@ class Runner:
 @pytest.fixture
 def runner(app: Any) -> Runner:
     return Runner(app)
+
+
+def test_a_body_that_was_skipped_is_told_of(runner: Runner) -> None:
+    wrap_bodies(runner.app, "here", lambda _: Once(ledger, 60.0), in_barrier=False)
+    ledger = FakeLedger()
+    task_id = uuid4().hex
+    told = [RunRow(*runner.run("temper.once", task_id=task_id).row(10.0, 11.0)).once for _ in range(2)]
+    assert told == [1, 2]
+    assert RunRow(*runner.run("orders.place", "o-1").row(10.0, 11.0)).once == 0
 
 
 @contextmanager
@@ -211,6 +228,8 @@ def test_a_record_that_is_no_message_is_dead_lettered(runner: Runner) -> None:
         # Early acknowledged: Celery would have lost it.
         ("orders.place", LOST, 0, "dead", "dead", "worker_lost", "FAILURE"),
         # It asked to run again, and does, until it has had its three executions.
+        ("temper.once", LOST, 0, "requeued", "requeue", "", "PENDING"),
+        ("temper.once", LOST, 2, "dead", "dead", "worker_lost", "FAILURE"),
         ("temper.late", LOST, 0, "requeued", "requeue", "", "PENDING"),
         ("temper.late", LOST, 1, "requeued", "requeue", "", "PENDING"),
         ("temper.late", LOST, 2, "dead", "dead", "worker_lost", "FAILURE"),

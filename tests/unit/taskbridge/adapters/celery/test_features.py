@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 from celery.worker.request import Request
+from kombu import Exchange, Queue
+from kombu.common import Broadcast
 
 from taskbridge.adapters.celery.features import tasks_of, unsupported
 from taskbridge.adapters.celery.options import TaskOptions
 from taskbridge.exceptions import ConfigurationError
+from taskbridge.scan import BEHAVIOURS, Level
 from taskbridge.settings import ServiceSettings
 from taskbridge.testing import settings
 
@@ -47,6 +50,15 @@ def declare(app: Any, **options: Any) -> Any:
         ({}, {"result_backend": "rpc://"}, "the rpc:// result backend"),
         ({"Request": OwnRequest}, {}, "a Request class of its own"),
         ({"Request": f"{__name__}:OwnRequest"}, {}, "a Request class of its own"),
+        ({"queue": "all"}, {"task_queues": [Broadcast("all")]}, "the exchange all, which broadcasts"),
+        (
+            {},
+            {
+                "task_queues": [Queue("everyone", Exchange("everyone", type="fanout"))],
+                "task_routes": {"orders.declared": {"queue": "everyone"}},
+            },
+            "the exchange everyone, which broadcasts",
+        ),
     ],
 )
 def test_each_is_named_with_a_remedy(app: Any, options: dict[str, Any], conf: dict[str, Any], feature: str) -> None:
@@ -56,6 +68,7 @@ def test_each_is_named_with_a_remedy(app: Any, options: dict[str, Any], conf: di
     assert (finding.task, finding.feature) == ("orders.declared", feature)
     assert str(finding).startswith(f"orders.declared uses {feature}: ")
     assert len(finding.remedy) > 20
+    assert BEHAVIOURS[finding.name].level is Level.STOPS
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from celery import Celery, chain, chord, group, signals
 from celery.app.amqp import AMQP
+from kombu import Exchange, Queue
 from kombu.common import Broadcast
 from kombu.exceptions import EncodeError, OperationalError
 from kombu.serialization import register, unregister
@@ -21,8 +22,15 @@ from taskbridge.adapters.celery.hook import BridgedAMQP, install_hook
 from taskbridge.adapters.celery.options import TaskOptions
 from taskbridge.cutover import Stage
 from taskbridge.dispatch import Dispatcher
-from taskbridge.exceptions import ConfigurationError, PublishAmbiguous, PublishRefused, StoreUnavailable
+from taskbridge.exceptions import (
+    ConfigurationError,
+    MessageTooLarge,
+    PublishAmbiguous,
+    PublishRefused,
+    StoreUnavailable,
+)
 from taskbridge.record import decode
+from tests.documents import ROOT, codes, rows, section
 from tests.unit.taskbridge.adapters.celery.conftest import Bridged
 
 
@@ -177,6 +185,19 @@ def test_by_queue_and_by_declaration(bridged: Any) -> None:
     assert [topic for topic, _ in bridged.confirmed.records[:2]] == ["taskbridge.mails"] * 2
 
 
+def test_names_and_keys_in_unicode(bridged: Any) -> None:
+    bridged.move(Stage.LIVE)
+
+    @bridged.app.task(name="orders.größe→", shared=False, bridge=TaskOptions(key="größe"))
+    def named(größe: str) -> None:  # noqa: PLC2401 - that is the point
+        return None
+
+    named.delay(größe="ü→")
+    [(_, record)] = bridged.confirmed.records
+    assert record.key == "ü→".encode()
+    assert decode(record.value, record.headers)[0].task == "orders.größe→"
+
+
 def test_a_declared_service_that_does_not_exist_is_said_at_dispatch(bridged: Any) -> None:
     @bridged.app.task(name="other.lost", shared=False, bridge=TaskOptions(service="nowhere"))
     def lost() -> None:
@@ -282,23 +303,78 @@ def test_a_refused_record_is_in_celerys_queue_under_the_same_id(bridged: Any) ->
     assert [message["headers"]["id"] for message in bridged.broker()] == [result.id]
 
 
+@pytest.mark.parametrize("stage", [Stage.LIVE, Stage.COMPLETE])
+@pytest.mark.parametrize("options", [{}, {"countdown": 60}, {"retry": True}])
+def test_a_message_that_no_record_can_hold_is_refused_once_and_sent_nowhere(
+    bridged: Any, stage: Stage, options: dict[str, Any]
+) -> None:
+    bridged.move(stage)
+    tried: list[object] = []
+    signals.before_task_publish.connect(lambda **_: tried.append(1), weak=False, dispatch_uid="tried")
+    try:
+        with pytest.raises(
+            ValueError, match=r"task orders.place\[big\] .*\"max_message_bytes\"\], 1,000,000; "
+        ) as raised:
+            bridged.app.tasks["orders.place"].apply_async(("x" * 1_000_000,), task_id="big", **options)
+    finally:
+        signals.before_task_publish.disconnect(dispatch_uid="tried")
+    assert isinstance(raised.value, MessageTooLarge)
+    assert tried == [1]
+    assert (bridged.confirmed.records, bridged.pending.delayed, bridged.pending.outboxed) == ([], [], [])
+    assert (bridged.broker(), bridged.rows) == ([], [])
+
+
+def test_size_is_no_matter_where_celery_runs_the_task(bridged: Any) -> None:
+    bridged.move(Stage.MIRROR)
+    bridged.best_effort.room = 0
+    bridged.app.tasks["orders.place"].delay("x" * 1_000_000)
+    assert [row.copy for row in bridged.rows] == ["lost"]
+    assert len(bridged.broker()) == 1
+
+
 # What stays on Celery, message by message
 
 
-@pytest.mark.parametrize(
-    ("options", "fallback"),
-    [
-        ({"priority": 5}, "unsupported:priority"),
-        ({"priority": 0}, ""),
-        ({"serializer": "pickle"}, "unsupported:pickle"),
-        ({"headers": {"odd": object}}, "unsupported:headers"),
-    ],
-)
+FALLBACKS: list[tuple[dict[str, Any], str]] = [
+    ({"priority": 5}, "unsupported:priority"),
+    ({"priority": 0}, ""),
+    ({"serializer": "pickle"}, "unsupported:pickle"),
+    ({"serializer": "pickle", "compression": "gzip"}, "unsupported:pickle"),
+    ({"headers": {"odd": object}}, "unsupported:headers"),
+    ({"eta": "tomorrow"}, "unsupported:eta"),
+    ({"queue": Broadcast("everyone")}, "unsupported:fanout"),
+    ({"queue": Queue("all", Exchange("all", "fanout"))}, "unsupported:fanout"),
+]
+
+
+@pytest.mark.parametrize(("options", "fallback"), FALLBACKS)
 def test_what_our_worker_lacks(bridged: Any, options: dict[str, Any], fallback: str) -> None:
     bridged.move(Stage.LIVE)
     bridged.app.tasks["orders.place"].apply_async(("o-1",), **options)
     assert [row.fallback for row in bridged.rows] == [fallback]
-    assert len(bridged.broker()) == (1 if fallback else 0)
+    assert len(bridged.confirmed.records) == (0 if fallback else 1)
+    assert bridged.dispatcher.counters.get("orders", "unsupported") == (1 if fallback else 0)
+    assert bridged.dispatcher.counters.get("orders", "celery") == (1 if fallback else 0)
+
+
+def test_each_of_them_is_documented() -> None:
+    table = rows(
+        section(ROOT / "docs" / "discussions" / "guarantees.md", "What is refused, or stays on Celery"), "feature"
+    )
+    known = {fallback.removeprefix("unsupported:") for _, fallback in FALLBACKS if fallback}
+    assert {codes(row[0])[0] for row in table} == known
+
+
+@pytest.mark.parametrize(
+    "options", [{"priority": 5}, {"serializer": "pickle"}, {"eta": "tomorrow"}, {"queue": Broadcast("everyone")}]
+)
+def test_what_only_celerys_worker_can_do_is_said_once_the_service_is_complete(
+    bridged: Any, options: dict[str, Any]
+) -> None:
+    bridged.move(Stage.COMPLETE)
+    with pytest.raises(OperationalError, match=r"only Celery's worker can do .* service 'orders' is complete"):
+        bridged.app.tasks["orders.place"].apply_async(("o-1",), **options)
+    assert (bridged.confirmed.records, bridged.rows, bridged.broker()) == ([], [], [])
 
 
 def test_a_broadcast_reaches_every_worker_which_only_celery_can(bridged: Any) -> None:

@@ -22,7 +22,8 @@ JSON = accepted_content(["json"])
 def test_what_is_accepted_is_the_applications_own_and_never_pickle() -> None:
     assert accepted_content(["json", "yaml"]) == {"application/json", "application/x-yaml"}
     assert accepted_content(["json", "pickle", "application/x-python-serialize"]) == {"application/json"}
-    assert accepted_content(None) == frozenset()
+    assert accepted_content([]) == frozenset()
+    assert accepted_content(None) == {"application/json"}
 
 
 @pytest.mark.parametrize("protocol", [1, 2])
@@ -39,9 +40,34 @@ def test_canvas_comes_with_the_call(app: Any) -> None:
     assert [one["task"] for one in found.embed["chain"]] == ["other.work"]
 
 
-@pytest.mark.parametrize("compression", ["zlib", "bzip2"])
-def test_compressed_bodies(app: Any, compression: str) -> None:
-    assert load(message_of(app, "orders.place", "x" * 999, compression=compression), JSON).args == ["x" * 999]
+@pytest.mark.parametrize("compression", ["gzip", "zlib", "bzip2"])
+@pytest.mark.parametrize("serializer", ["json", "yaml", "msgpack"])
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_serializers_and_compression(app: Any, serializer: str, compression: str, protocol: int) -> None:
+    message = message_of(
+        app, "orders.place", "é" * 999, serializer=serializer, compression=compression, protocol=protocol
+    )
+    assert list(load(message, accepted_content([serializer])).args) == ["é" * 999]
+    others = {"json", "yaml", "msgpack"} - {serializer}
+    with pytest.raises(MalformedRecord, match=f"content of type application/[a-z-]*{serializer} is not accepted"):
+        load(message, accepted_content(others))
+
+
+def test_task_protocol_1_is_read_as_celery_reads_it(app: Any) -> None:
+    # Every message of protocol 1 takes the way that Celery calls hybrid: a few names, and the headers of its own.
+    message = message_of(app, "orders.place", 1, protocol=1, group_id="g-1")
+    found = load(replace(message, headers=b'{"tenant": "acme"}'), JSON)
+    assert found.headers == {
+        **dict.fromkeys(["lang", "root_id", "parent_id", "meth", "shadow", "eta", "expires", "argsrepr"]),
+        **dict.fromkeys(["kwargsrepr", "origin"]),
+        "task": "orders.place",
+        "id": "id-1",
+        "group": "g-1",
+        "retries": 0,
+        "timelimit": [None, None],
+        "tenant": "acme",
+    }
+    assert found.embed == {"callbacks": None, "errbacks": None, "chord": None, "chain": None}
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,68 @@ def test_a_fork_leaves_both_processes_able_to_publish_and_to_end(
         expected |= {(b"child", b"confirmed"), (b"child", b"copy")}
     found = [(message.key(), message.value()) for message in read(len(expected))]
     assert sorted(found) == sorted(expected)
+
+
+BUSY_FORKS = """
+import os, sys, threading
+sys.path[:0] = {path!r}
+from taskbridge.adapters.kafka.producer import ConfirmedProducer
+from taskbridge.record import Record
+from tests.unit.taskbridge.adapters.kafka.conftest import configured
+
+confirmed = ConfirmedProducer(configured({bootstrap!r}))
+stop, published = threading.Event(), []
+
+def publish():
+    while not stop.is_set():
+        confirmed.publish("taskbridge.orders", Record(b"thread", b"v"))
+        assert confirmed.end([confirmed.begin("taskbridge.orders", Record(b"thread", b"v"))]) == [None]
+        published.append(1)
+
+threads = [threading.Thread(target=publish) for _ in range(3)]
+for thread in threads:
+    thread.start()
+statuses = []
+for number in range(6):
+    before = len(published)
+    child = os.fork()
+    if child == 0:
+        confirmed.publish("taskbridge.orders", Record(b"busy-child", b"%d confirmed" % number))
+        # Nobody waits for this one: the end of the process has to.
+        confirmed.begin("taskbridge.orders", Record(b"busy-child", b"%d begun" % number))
+        stop.set()
+        sys.exit(0)
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    while len(published) == before:
+        threads[0].join(0.01)
+stop.set()
+for thread in threads:
+    thread.join()
+sys.exit(0 if statuses == [0] * 6 else repr(statuses))
+"""
+
+
+def test_a_fork_while_other_threads_publish(mock_broker: str, consume: Callable[..., Any]) -> None:
+    read = consume(LIVE)
+    script = BUSY_FORKS.format(path=[str(Path(__file__).parents[5]), *sys.path], bootstrap=mock_broker)
+    done = subprocess.run([sys.executable, "-c", script], timeout=90, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [message.value() for message in read(100_000) if message.key() == b"busy-child"]
+    assert sorted(found) == sorted(b"%d %s" % (n, what) for n in range(6) for what in (b"confirmed", b"begun"))
+
+
+def test_what_nobody_waits_for_is_sent_soon_and_ended_together(confirmed: Any, consume: Callable[..., Any]) -> None:
+    read = consume(LIVE)
+    begun = [confirmed.begin(LIVE, Record(b"same", b"%d" % number)) for number in range(200)]
+    assert [message.value() for message in read(200)] == [b"%d" % number for number in range(200)]
+    assert confirmed.end(begun) == [None] * 200
+    assert confirmed.end(begun, 0.0) == [None] * 200
+
+
+def test_an_end_that_may_not_wait_calls_the_rest_ambiguous(black_hole: str) -> None:
+    confirmed = ConfirmedProducer(configured(black_hole, publish_timeout=30.0))
+    began = time.monotonic()
+    [outcome] = confirmed.end([confirmed.begin(LIVE, Record(b"k", b"v"))], 0.05)
+    assert isinstance(outcome, PublishAmbiguous)
+    assert time.monotonic() - began < 5
+    confirmed._lingering.take()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from taskbridge.cutover import Fence, Flag, Stage
 from taskbridge.exceptions import PublishError, StoreUnavailable, TaskbridgeError
@@ -74,6 +74,18 @@ class FakePublisher:
             raise self.error
         self.records.append((topic, record))
 
+    def begin(self, topic: str, record: Record) -> PublishError | None:
+        """Keep the record; return what `end` is to say of it: `error`, or the PublishError that `before` raised."""
+        try:
+            self.publish(topic, record)
+        except PublishError as error:
+            return error
+        return None
+
+    def end(self, begun: Sequence[PublishError | None], timeout: float | None = None) -> list[PublishError | None]:  # noqa: ARG002
+        """Return how the publishes ended."""
+        return list(begun)
+
     def publish_many(self, records: Sequence[tuple[str, Record]]) -> list[PublishError | None]:
         """Keep the records; return for each what `publish` would have raised."""
         outcomes: list[PublishError | None] = []
@@ -95,7 +107,7 @@ class FakePublisher:
 
 
 class FakePending:
-    """A PendingStore in two lists; set `error` to make it fail."""
+    """A PendingStore and CallersOutbox in two lists; set `error` to make it fail."""
 
     def __init__(self) -> None:
         self.delayed: list[PendingMessage] = []
@@ -109,6 +121,22 @@ class FakePending:
     def outbox(self, pending: PendingMessage) -> None:
         """Keep the message, or raise `error`."""
         self._keep(self.outboxed, pending)
+
+    def outbox_many(self, pending: Sequence[PendingMessage]) -> None:
+        """Keep the messages, or raise `error`."""
+        for one in pending:
+            self._keep(self.outboxed, one)
+
+    def add(
+        self,
+        alias: str,  # noqa: ARG002
+        table: Literal["outbox", "delayed"],
+        pending: PendingMessage,
+        kept: Callable[[], None],
+    ) -> None:
+        """Keep the message as if the caller's transaction were committed at once, or raise `error`."""
+        self._keep(self.outboxed if table == "outbox" else self.delayed, pending)
+        kept()
 
     def _keep(self, messages: list[PendingMessage], pending: PendingMessage) -> None:
         if self.error is not None:

@@ -1,0 +1,1 @@
+"""An HTTP interface to transitions, for programs: `include("taskbridge.contrib.django.api.urls")`."""
