@@ -58,7 +58,7 @@ class Grounds:
     def move(self, service: str, *stages: str) -> None:
         """Move a service through stages, each as `taskbridge cutover` takes it."""
         for stage in stages:
-            self.run("taskbridge.cli", "cutover", service, *stage.split())
+            self.run("taskbridge.cli", "cutover", service, *stage.split(), "--override", "--reason", "benchmark")
 
     @contextmanager
     def kafka_paused(self) -> Iterator[None]:

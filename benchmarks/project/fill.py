@@ -1,5 +1,5 @@
 """
-Work for a worker: `python -m benchmarks.project.fill celery|kafka TASKS [RECORDS]`.
+Work for a worker: `python -m benchmarks.project.fill celery|kafka|delayed TASKS [RECORDS]`.
 
 Every message is made by `delay()`. Records are handed to Kafka a thousand at a time rather than one by one, because
 how long dispatching takes is another benchmark's question; the first of them are also kept in the file RECORDS.
@@ -85,12 +85,24 @@ def fill_kafka(tasks: int, records: Path) -> None:
     records.write_bytes(marshal.dumps(batching.kept))
 
 
+def fill_delayed(tasks: int) -> None:
+    """Dispatch with a countdown that outlasts every run, so that the bridge writes rows."""
+    from benchmarks.project.bridged import app
+
+    app.loader.import_default_modules()
+    task = app.tasks["benchmarks.project.tasks.live"]
+    for _ in range(tasks):
+        task.apply_async(countdown=30 * 86_400)
+
+
 def main() -> None:
     """Fill what the command line names."""
     django.setup()
     kind, tasks = sys.argv[1], int(sys.argv[2])
     if kind == "celery":
         fill_celery(tasks)
+    elif kind == "delayed":
+        fill_delayed(tasks)
     else:
         fill_kafka(tasks, Path(sys.argv[3]))
 

@@ -22,10 +22,13 @@ DATABASES = {
 PREFIX = "bench"
 TASKBRIDGE = {
     "prefix": PREFIX,
+    # Small enough that it is full within a moment of Kafka's going away.
+    "copy_buffer": 1_000,
     "services": {
         "work": {"tasks": ["benchmarks.project.tasks.nothing"], "partitions": 6},
         "off": {"tasks": ["benchmarks.project.tasks.off"]},
         "mirror": {"tasks": ["benchmarks.project.tasks.mirror"]},
         "live": {"tasks": ["benchmarks.project.tasks.live"]},
+        "barrier": {"tasks": ["benchmarks.project.tasks.barrier"], "publish": "barrier"},
     },
 }

@@ -31,3 +31,8 @@ def mirror() -> None:
 @shared_task(ignore_result=True)
 def live() -> None:
     """Be dispatched in `live`."""
+
+
+@shared_task(ignore_result=True)
+def barrier() -> None:
+    """Be dispatched in `live`, behind a barrier."""
