@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from devstack.service import Service
 from devstack.stack import Stack
 from taskbridge.adapters.kafka.producer import ConfirmedProducer
 from taskbridge.cutover import FlagCache, Stage
@@ -22,6 +25,7 @@ from taskbridge.settings import KafkaSettings, ServiceSettings, Settings
 from taskbridge.testing import FakeFlags, FakePending, FakePublisher, FakeResender, RecordingObserver
 from tests.integration.faults.proxy import PRODUCE, Cut, Proxy, with_error
 from tests.integration.faults.scene import patiently
+from tests.project.harness import wait_for
 
 pytestmark = pytest.mark.services
 
@@ -67,6 +71,11 @@ class Road:
                     raise
 
         patiently(make)
+        # A broker that has just come up may take seconds to admit its first producer.
+        settings = replace(self.settings, kafka=KafkaSettings(bootstrap), publish_timeout=30.0)
+        ready = ConfirmedProducer(settings)
+        ready.publish(self.settings.topic("orders"), Record(b"", b"the first record", []))
+        ready.close()
 
     def send(self, task_id: str, size: int = 100) -> None:
         message = Message("orders.place", task_id, b"x" * size, "application/json", "utf-8", b"{}", b"{}")
@@ -98,15 +107,26 @@ class Road:
     def _stored(self, bootstrap: str) -> list[str]:
         consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "look", "enable.auto.commit": False})
         try:
-            place = TopicPartition(self.settings.topic("orders"), 0, 0)
+            place = TopicPartition(self.settings.topic("orders"), 0, 1)
             end = consumer.get_watermark_offsets(place, timeout=10)[1]
             consumer.assign([place])
             found: list[Any] = []
-            while len(found) < end:
-                found += consumer.consume(end - len(found), timeout=10)
+            while len(found) < end - 1:
+                found += consumer.consume(end - 1 - len(found), timeout=10)
             return [decode(record.value(), record.headers())[0].task_id for record in found]
         finally:
             consumer.close()
+
+
+def pause(kafka: Service) -> None:
+    """Stop the broker where it stands; on a busy machine its threads go on for a moment after the signal."""
+    kafka.pause()
+
+    def all_stopped() -> bool:
+        threads = Path(f"/proc/{kafka.pid}/task").glob("*/stat")
+        return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+
+    wait_for(all_stopped, "the stop of every thread", interval=0.01)
 
 
 AMBIGUOUS = {"ambiguous": 1, "kafka": 1}
@@ -141,7 +161,7 @@ def test_the_broker_is_stopped_where_it_stands(own: Stack, bootstrap: str, publi
     road = Road(bootstrap, publish)
     road.topic(bootstrap)
     road.send("id-0")
-    own["kafka"].pause()
+    pause(own["kafka"])
     road.send("id-1")
     own["kafka"].resume()
     assert (road.outbox, road.celery) == ([("id-1", 1)], [])
@@ -241,7 +261,7 @@ def test_the_clients_queue_is_full(own: Stack, bootstrap: str) -> None:
     road = Road(bootstrap, "barrier")
     road.topic(bootstrap)
     road.send("id-0")
-    own["kafka"].pause()
+    pause(own["kafka"])
     filling = Record(b"k", b"", [])
     refused = ""
     while not refused:
