@@ -30,7 +30,9 @@ def drained(of: Project, *arguments: str, status: int = 0) -> dict[str, Any]:
 
 
 def queued(console: Console) -> int:
-    return int(console.ask("journal.client().llen(app.conf.task_default_queue)"))
+    # Redis keeps each priority in a list of its own, named after the queue.
+    lists = "journal.client().scan_iter(app.conf.task_default_queue + '*', _type='list')"
+    return int(console.ask(f"sum(journal.client().llen(one) for one in {lists} if not one.endswith(':journal'))"))
 
 
 def runs(of: Project) -> Counter[str]:

@@ -164,20 +164,32 @@ def test_every_task_runs_exactly_once_on_one_side_while_flags_flap(soak: Soak, m
 
     assert len(sent) > 0.8 * RATE * SECONDS, "the machine was too slow to dispatch at this rate"
     assert not [line["error"] for line in sent if line["error"]]
-    plain = [line for line in sent if not line["once"]]
-    runs = soak.runs()
-    assert {line["id"]: len(runs.get(line["id"], ())) for line in plain} == {
-        line["id"]: 0 if line["rolled_back"] else 1 for line in plain
-    }
-    effects = soak.effects()
-    assert {line["id"]: effects[line["id"]] for line in sent if line["once"]} == {
-        line["id"]: 0 if line["rolled_back"] else 1 for line in sent if line["once"]
-    }
+    runs, effects = soak.runs(), soak.effects()
+    assert not surprising(sent, runs, effects)
     assert set(Counter(side for where in runs.values() for side in where)) == {"celery", "kafka"}
 
     slowest = max(kill_delays(soak))
     print(f"the slowest of {len(kill_delays(soak))} kills reached a process after {slowest:.3f} s")
     assert slowest <= SOON
+
+
+def surprising(
+    sent: list[dict[str, Any]], runs: dict[str, list[str]], effects: Counter[str]
+) -> dict[str, tuple[list[str], int]]:
+    """
+    Return the dispatches that did not run exactly once.
+
+    One whose transaction was rolled back never runs on Kafka. What its service sends to Celery is sent at once, as it
+    is without the bridge.
+    """
+    found = {}
+    for line in sent:
+        sides, count = runs.get(line["id"], []), effects[line["id"]]
+        times = count if line["once"] else len(sides)
+        allowed = times == 1 or (line["rolled_back"] and times == 0)
+        if not allowed or (line["rolled_back"] and "kafka" in sides):
+            found[line["id"]] = (sides, count)
+    return found
 
 
 def kill_delays(soak: Soak) -> list[float]:
@@ -198,16 +210,17 @@ def test_with_the_broker_killed_nothing_is_lost_and_every_repeat_is_explained(so
     show(soak, mode, sent)
 
     runs, effects = soak.runs(), soak.effects()
-    for line in sent:
-        if line["rolled_back"]:
-            assert line["id"] not in runs
-            assert not effects[line["id"]]
     assert max(effects.values()) == 1, "a task with once=True had its effect twice"
+    rolled_back = {line["id"] for line in sent if line["rolled_back"]}
+    assert not [task_id for task_id in rolled_back if "kafka" in runs.get(task_id, ())]
 
     repeated = {task_id for task_id, where in runs.items() if len(where) > 1}
     report = json.loads(soak.cli("report", mode, "--json", check=False).stdout)
     (service,) = report["services"]
-    print(f"repeated {len(repeated)}; report {service['verdict']}: {service['classes']}")
-    assert not service["classes"].get("DUPLICATE")
-    assert not service["classes"].get("WRONG_SIDE")
-    assert len(repeated) <= service["classes"].get("REPEATED", 0)
+    executed = Counter(service["executed"]["classes"])
+    classes = executed + Counter(service["mirrored"]["classes"])
+    print(f"repeated {len(repeated)}; report {service['verdict']}: {executed}, {service['executed']['reasons']}")
+    assert not classes["DUPLICATE"]
+    assert not classes["WRONG_SIDE"]
+    # Observations of the broker's last moments may be lost with it; a repeat that nothing explains is a DUPLICATE.
+    assert len(repeated) <= sum(service["executed"]["reasons"].values()) + service["evidence"]["ambiguous_publishes"]
