@@ -103,7 +103,7 @@ def _like(pattern: str) -> str:
 
 def cancel(bridge: Bridge, rows: Iterable[Waiting], who: str) -> dict[Waiting, Fate]:
     """
-    Cancel messages, and return what became of each; once cancelled it is never sent.
+    Cancel messages, and return what became of each; one that had `attempts` may have arrived before that.
 
     A message that a relay has in its hands is waited for. As for a task that Celery's worker finds revoked, the result
     becomes REVOKED and `task_revoked` is sent. Raises StoreUnavailable; what was cancelled before stays so.
