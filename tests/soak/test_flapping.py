@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -26,6 +27,9 @@ SECONDS = float(os.environ.get("TASKBRIDGE_SOAK_SECONDS", "60"))
 PROCESSES = 4
 RATE = 500.0
 HERTZ = 10.0
+AWAY = 8.0
+"""Seconds for which the killed broker stays away."""
+
 SOON = 1.5
 """Seconds in which a kill must have reached every process."""
 
@@ -133,6 +137,8 @@ def run(soak: Soak, mode: str, *, share_once: float, kill_broker: bool) -> list[
     if kill_broker:
         wait_for(lambda: len(soak.runs()) > RATE * SECONDS / 4, "a quarter of the runs", SECONDS + 60)
         soak.stack["kafka"].kill()
+        # Longer than a publish waits: what was under way must end in doubt.
+        time.sleep(AWAY)
         soak.stack["kafka"].start()
     for process in [*dispatchers, flapper]:
         assert process.process.wait(SECONDS + 120) == 0, process.output()
