@@ -21,6 +21,7 @@ from kombu.utils.imports import symbol_by_name
 from kombu.utils.objects import cached_property
 
 from taskbridge.adapters.celery.addressing import Addressing
+from taskbridge.adapters.celery.borrowing import BorrowedProducer, lend_producers
 from taskbridge.adapters.celery.countdowns import CountdownMessage, noting_countdowns
 from taskbridge.adapters.celery.wire import PICKLE, Serialized, as_bytes, encode_json, encode_properties, queue_name
 from taskbridge.cutover import Flag, Stage
@@ -31,6 +32,10 @@ from taskbridge.settings import ServiceSettings
 
 DispatcherFactory = Callable[[Any], Dispatcher]
 """Returns the dispatcher of a Celery app; called at the first publish. Picklable where workers are spawned."""
+
+
+_BY_CELERY = frozenset({Stage.MIRROR, Stage.SHADOW})
+"""Stages in which every message goes to Celery's broker, so that its producer is needed anyway."""
 
 
 def install_hook(app: Any, dispatcher_factory: DispatcherFactory) -> None:
@@ -49,6 +54,7 @@ def install_hook(app: Any, dispatcher_factory: DispatcherFactory) -> None:
         amqp.dispatcher_factory = dispatcher_factory
         for made in ("send_task_message", "create_task_message"):
             amqp.__dict__.pop(made, None)
+        lend_producers(app)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class BridgedAMQP:
     def __call__(self, app: Any) -> Any:
         amqp = _bridged(symbol_by_name(self.original))(app)
         amqp.dispatcher_factory = self.dispatcher_factory
+        lend_producers(app)
         return amqp
 
 
@@ -116,6 +123,8 @@ class _TaskSender:
         if service is not None:
             flag = dispatcher.flag(service.name, name)
             if flag.stage is not Stage.OFF or flag.fence is not None:
+                if flag.stage in _BY_CELERY and isinstance(producer, BorrowedProducer):
+                    producer = producer.taken()
                 producer = _BridgedProducer(
                     producer,
                     _Publish(
@@ -131,6 +140,11 @@ class _TaskSender:
                         isinstance(message, CountdownMessage),
                     ),
                 )
+                return self._send(
+                    producer, name, message, exchange=exchange, routing_key=routing_key, queue=queue, **options
+                )
+        if isinstance(producer, BorrowedProducer):
+            producer = producer.taken()
         return self._send(producer, name, message, exchange=exchange, routing_key=routing_key, queue=queue, **options)
 
     def _connect(self) -> tuple[Dispatcher, Addressing]:

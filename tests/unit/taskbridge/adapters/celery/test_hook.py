@@ -358,9 +358,7 @@ def test_what_our_worker_lacks(bridged: Any, options: dict[str, Any], fallback: 
 
 
 def test_each_of_them_is_documented() -> None:
-    table = rows(
-        section(ROOT / "docs" / "discussions" / "guarantees.md", "What is refused, or stays on Celery"), "feature"
-    )
+    table = rows(section(ROOT / "docs" / "guarantees.md", "What is refused, or stays on Celery"), "feature")
     known = {fallback.removeprefix("unsupported:") for _, fallback in FALLBACKS if fallback}
     assert {codes(row[0])[0] for row in table} == known
 
