@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,8 @@ from benchmarks.measure import Findings
 def test_dispatching_takes_turns_in_blocks() -> None:
     said: list[str] = []
     tasks = {name: SimpleNamespace(delay=lambda name=name: said.append(name)) for name in ("one", "two")}
-    contest = dispatch.Contest(tasks, lambda: said.append("settle"), lambda: said.append("empty"))
+    bridge: Any = None
+    contest = dispatch.Contest(tasks, lambda: said.append("settle"), lambda: said.append("empty"), bridge)
     timings = contest.round({"first": "one", "second": "two"}, 3, random.Random(1))
     assert {name: len(timing.calls) for name, timing in timings.items()} == {
         "first": 3 * dispatch.BLOCK,
