@@ -30,9 +30,9 @@ def drained(of: Project, *arguments: str, status: int = 0) -> dict[str, Any]:
 
 
 def queued(console: Console) -> int:
-    # Redis keeps each priority in a list of its own, named after the queue.
-    lists = "journal.client().scan_iter(app.conf.task_default_queue + '*', _type='list')"
-    return int(console.ask(f"sum(journal.client().llen(one) for one in {lists} if not one.endswith(':journal'))"))
+    # Kombu keeps each priority in a list of its own, named after the queue.
+    lists = "[app.conf.task_default_queue + end for end in ('', *(f'\\x06\\x16{step}' for step in (3, 6, 9)))]"
+    return int(console.ask(f"sum(journal.client().llen(one) for one in {lists})"))
 
 
 def runs(of: Project) -> Counter[str]:

@@ -53,14 +53,14 @@ def test_what_cannot_be_read_counts_until_somebody_has_thrown_it_away(console: C
 
 def test_what_runs_is_found_though_it_is_acknowledged(one: Project, console: Console) -> None:
     worker = one.celery_worker(concurrency=1)
-    task_id = console.ask("tasks.naps.apply_async((6,)).id")
+    task_id = console.ask("tasks.naps.apply_async((20,)).id")
     wait_for(lambda: any(line["id"] == task_id for line in one.journal()), "it runs")
     assert int(console.ask("journal.client().hlen('unacked')")) == 0
     assert find(console, task_id) == "1 running"
     assert find(console, "another") == ""
     waits = console.ask("tasks.keyed.delay('mine', 1).id")
     wait_for(lambda: find(console, "mine") == "1 not acknowledged", "the worker has fetched the next")
-    wait_for(lambda: any(line["id"] == waits for line in one.journal()), "the next runs")
+    wait_for(lambda: any(line["id"] == waits for line in one.journal()), "the next runs", timeout=80)
     wait_for(lambda: find(console, "mine", task_id) == "", "nothing is left")
     worker.kill()
     # Its name is still there: it may only be slow.
