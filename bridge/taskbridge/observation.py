@@ -14,7 +14,7 @@ Rows of all kinds carry `id`, `retries` and `nesting`, on which they are joined.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Literal, get_args
@@ -155,19 +155,27 @@ def identity(row: Row) -> Identity:
     return Identity(row.id, row.retries, row.nesting)
 
 
-def dumps(batch: Batch) -> bytes:
-    """Return the value of an observation record."""
+ROWS_AT_ONCE = 16
+"""Rows that are written without a pause, some 50 µs."""
+
+
+def dumps(batch: Batch, pause: Callable[[], None] | None = None) -> bytes:
+    """
+    Return the value of an observation record.
+
+    `pause` is called every few rows: a thread in the background lets others go on there, who would wait else until all
+    rows are done.
+    """
     # Not dataclasses.asdict(): it copies deeply, at every dispatch.
     names, values_of = _NAMES[batch.kind], _FIELDS[batch.kind]
-    return _encode(
-        {
-            "v": VERSION,
-            "kind": batch.kind,
-            "service": batch.service,
-            "source": batch.source,
-            "rows": [dict(zip(names, values_of(row), strict=True)) for row in batch.rows],
-        }
-    ).encode()
+    head = _encode({"v": VERSION, "kind": batch.kind, "service": batch.service, "source": batch.source, "rows": []})
+    slices: list[str] = []
+    for start in range(0, len(batch.rows), ROWS_AT_ONCE):
+        if pause is not None and start:
+            pause()
+        rows = batch.rows[start : start + ROWS_AT_ONCE]
+        slices.append(_encode([dict(zip(names, values_of(row), strict=True)) for row in rows])[1:-1])
+    return f"{head[:-2]}{','.join(slices)}]}}".encode()
 
 
 def loads(value: bytes | None) -> Batch:

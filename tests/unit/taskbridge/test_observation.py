@@ -97,3 +97,17 @@ def test_a_field_that_a_later_version_adds_is_ignored() -> None:
 def test_what_is_no_observation(value: bytes | None, words: str) -> None:
     with pytest.raises(MalformedRecord, match=words):
         loads(value)
+
+
+@pytest.mark.parametrize(("count", "pauses"), [(0, 0), (1, 0), (16, 0), (17, 1), (500, 31)])
+def test_many_rows_are_one_document_written_with_pauses(count: int, pauses: int) -> None:
+    rows = [
+        DispatchRow(f"id-{n}", 0, 0, "t.one", "k", "kafka", 1, n, 1.0, "none", "ab", "live", 0, "", 0.0)
+        for n in range(count)
+    ]
+    batch = Batch("dispatch", "orders", "web:1:ab", rows)
+    paused: list[int] = []
+    value = dumps(batch, lambda: paused.append(1))
+    assert loads(value) == batch
+    assert value == dumps(batch)
+    assert len(paused) == pauses
