@@ -15,6 +15,8 @@ bytes of Celery's message body, untouched. Headers, all UTF-8:
     bridge-producer     the process that dispatched               host:pid:random
     bridge-seq          running number of that producer           decimal integer, from 1, per service
     bridge-deliveries   how often the record was given back       decimal integer, absent on the first delivery
+    bridge-sandbox      the copy's key is among those that the    1, absent on other copies
+                        stage `shadow` chose for the sandbox
     traceparent         W3C trace context, when one was present
 
 A copy for comparison is the same record in another topic, which is why it can never be taken for the real one.
@@ -32,6 +34,9 @@ from typing import Any, NamedTuple
 from taskbridge.exceptions import MalformedRecord
 
 Headers = list[tuple[str, bytes]]
+
+SANDBOX = ("bridge-sandbox", b"1")
+"""Header of a copy that is meant for the sandbox; decided at dispatch, as everything is."""
 
 REQUIRED_HEADERS = ("content-type", "content-encoding", "task", "id", "celery-headers", "celery-properties")
 

@@ -32,7 +32,7 @@ from taskbridge.ports import (
     Observer,
     PendingStore,
 )
-from taskbridge.record import Message, Stamp, encode, size
+from taskbridge.record import SANDBOX, Message, Stamp, encode, size
 from taskbridge.routing import bucket
 from taskbridge.settings import PublishMode, Settings
 
@@ -134,7 +134,7 @@ class Dispatcher:
         if decision.kafka:
             return self._kafka(sending)
         if decision.copy:
-            return self._mirror(sending)
+            return self._mirror(sending, decision.sandbox)
         return self._celery(sending)
 
     def _celery(self, sending: Sending, stamp: Stamp | None = None, fallback: str = "") -> Any:
@@ -143,19 +143,21 @@ class Dispatcher:
         self._traces.note(sending, "celery", stamp, "celery", fallback=fallback)
         return result
 
-    def _mirror(self, sending: Sending) -> Any:
+    def _mirror(self, sending: Sending, sandbox: bool) -> Any:
         # Celery first, and the number after it: what its broker refused was never dispatched, so it has no copy.
         result = sending.outgoing.to_celery()
         stamp = self._stamp("celery", sending)
-        if self._copy(sending.outgoing, stamp):
+        if self._copy(sending.outgoing, stamp, sandbox):
             self._traces.note(sending, "celery", stamp, "celery", "copy_sent", copy="sent")
         else:
             self._traces.note(sending, "celery", stamp, "celery", "copy_lost", copy="lost")
         return result
 
-    def _copy(self, outgoing: Outgoing, stamp: Stamp) -> bool:
+    def _copy(self, outgoing: Outgoing, stamp: Stamp, sandbox: bool) -> bool:
         try:
             record = encode(outgoing.message(), outgoing.key, stamp, outgoing.traceparent)
+            if sandbox:
+                record.headers.append(SANDBOX)
             return self._best_effort.offer(self._shadow_topics[outgoing.service.name], record)
         except Exception as error:  # noqa: BLE001 - the task is dispatched already: no copy may turn that into an error
             self._log.warning("copy", "a copy of task %s was lost: %r", outgoing.task, error)

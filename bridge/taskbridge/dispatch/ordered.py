@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from taskbridge.cutover import Flag, decide
+from taskbridge.cutover import Decision, Flag, decide
 from taskbridge.dispatch.breaker import Breaker
 from taskbridge.dispatch.counters import Counting
 from taskbridge.dispatch.numbering import Numbering
@@ -87,9 +87,12 @@ class OrderedRoad:
         numbering: Numbering,
         log: ThrottledLog,
         plain: Callable[[Sending], Any],
-        copy: Callable[[Outgoing, Stamp], bool],
+        copy: Callable[[Outgoing, Stamp, bool], bool],
     ) -> None:
-        """`plain` sends a message as in other services, `copy` offers a copy and returns whether it was taken."""
+        """
+        `plain` sends a message as in other services. `copy` offers a copy, for the sandbox or not, and returns whether
+        it was taken.
+        """
         self._settings = settings
         self._gates = gates
         self._confirmed = confirmed
@@ -141,7 +144,7 @@ class OrderedRoad:
             return self._to_kafka(passage, sending)
         result = outgoing.to_celery()
         # The number after it: what Celery's broker refused was never dispatched.
-        return _Passed(sending, "celery", self._stamp("celery", sending), ("celery",), result, copy=decision.copy)
+        return _Passed(sending, "celery", self._stamp("celery", sending), ("celery",), result, decision=decision)
 
     def _to_kafka(self, passage: Passage, sending: Sending) -> _Passed:
         outgoing = sending.outgoing
@@ -201,8 +204,8 @@ class OrderedRoad:
     def _note(self, passed: _Passed) -> Any:
         sending, counted = passed.sending, passed.counted
         copy: CopyState = "none"
-        if passed.copy:
-            copy = "sent" if self._copy(sending.outgoing, passed.stamp) else "lost"
+        if passed.decision is not None and passed.decision.copy:
+            copy = "sent" if self._copy(sending.outgoing, passed.stamp, passed.decision.sandbox) else "lost"
             counted = (*counted, "copy_sent" if copy == "sent" else "copy_lost")
         due = sending.at if passed.route == "delayed" else None
         self._traces.note(
@@ -213,7 +216,7 @@ class OrderedRoad:
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
-    """What became of a message inside the gate; `copy` says that a copy of it is still to be sent."""
+    """What became of a message inside the gate; the `decision` says whether a copy of it is still to be sent."""
 
     sending: Sending
     route: DispatchRoute
@@ -221,4 +224,4 @@ class _Passed:
     counted: tuple[Counting, ...]
     result: Any = None
     kept: bool = False
-    copy: bool = False
+    decision: Decision | None = None

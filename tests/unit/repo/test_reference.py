@@ -11,7 +11,7 @@ import pytest
 
 from taskbridge.cli import COMMANDS, cli
 from taskbridge.observation import CopyRow, CopyState, DispatchRoute, DispatchRow, Outcome, RunRow, Side
-from taskbridge.record import REQUIRED_HEADERS, Message, Stamp, encode
+from taskbridge.record import REQUIRED_HEADERS, SANDBOX, Message, Stamp, encode
 from taskbridge.settings import KafkaSettings, ServiceSettings, Settings
 from taskbridge.worker.channel import Verdict
 from taskbridge.worker.entry import Entry
@@ -114,7 +114,7 @@ def entry() -> Entry:
 
 def test_every_header() -> None:
     table = rows(section(REFERENCE / "record-format.md", "Records of a service"), "header")
-    written = {name for name, _ in [*entry().headers, *given_back(entry()).headers]}
+    written = {name for name, _ in [*entry().headers, *given_back(entry()).headers, SANDBOX]}
     assert {codes(row[0])[0] for row in table} == written
     assert {codes(row[0])[0] for row in table if row[1] == "yes"} == set(REQUIRED_HEADERS)
 

@@ -11,7 +11,7 @@ from taskbridge.cutover import FlagCache, Stage
 from taskbridge.dispatch import Dispatcher, Outgoing
 from taskbridge.exceptions import PublishAmbiguous, PublishRefused, StoreUnavailable
 from taskbridge.observation import DispatchRow
-from taskbridge.record import Message, decode
+from taskbridge.record import SANDBOX, Message, decode
 from taskbridge.routing import bucket
 from taskbridge.settings import ServiceSettings
 from taskbridge.testing import FakeFlags, FakePending, FakePublisher, RecordingObserver, settings
@@ -306,3 +306,13 @@ def test_counts_by_service(road: Road) -> None:
     road.send("id-1")
     road.send("id-2")
     assert road.dispatcher.counters.snapshot() == {"orders": {"celery": 2, "copy_sent": 2}}
+
+
+def test_in_shadow_the_copies_of_the_chosen_keys_are_for_the_sandbox(road: Road) -> None:
+    road.flags.set("orders", Stage.SHADOW, 5_000)
+    keys = [f"key-{number}" for number in range(40)]
+    for number, key in enumerate(keys):
+        road.send(f"id-{number}", key)
+    chosen = {record.key.decode() for _, record in road.best_effort.records if SANDBOX in record.headers}
+    assert chosen == {key for key in keys if bucket(road.settings.salt, key) < 5_000}
+    assert 0 < len(chosen) < len(keys)
