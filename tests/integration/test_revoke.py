@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,10 +80,10 @@ def test_a_task_that_waits_is_revoked(console: Console, how: str) -> None:
 def test_the_command_of_celery_revokes_what_waits(live: Project, console: Console) -> None:
     first, second, other = put_aside(console, 3)
 
-    # No worker answers, which is all that the command goes by.
+    # The command goes by the workers that answer, and fails when none does.
     done = live.run("celery", "-A", "bridged.celery", "control", "revoke", first, second, check=False)
 
-    assert "No nodes replied" in done.stderr + done.stdout
+    assert done.returncode in {0, os.EX_UNAVAILABLE}, done.stderr
     assert waiting(console) == [other]
     assert state(console, first)[0] == state(console, second)[0] == "REVOKED"
 
