@@ -227,7 +227,8 @@ def test_a_result_store_that_fails_does_not_keep_a_message(
 
 
 def test_a_message_that_a_relay_has_in_its_hands_is_sent_and_not_cancelled(world: World) -> None:
-    world.put("held", due=-1)
+    name = f"held-{uuid4().hex}"
+    world.put(name, due=-1)
     (row,) = world.find()
     fates: list[str] = []
     with DjangoRelayStore(world.store.sessions).claim("delayed", 10) as claim:
@@ -239,7 +240,7 @@ def test_a_message_that_a_relay_has_in_its_hands_is_sent_and_not_cancelled(world
     thread.join(20)
 
     assert fates == ["sent"]
-    assert world.app.AsyncResult("held").state == "PENDING"
+    assert world.app.AsyncResult(name).state == "PENDING"
 
 
 def test_a_relay_that_does_not_come_to_an_end_is_not_waited_for_for_ever(

@@ -65,3 +65,14 @@ def test_what_runs_is_found_though_it_is_acknowledged(one: Project, console: Con
     worker.kill()
     # Its name is still there: it may only be slow.
     assert "does not answer" in find(console, "mine")
+
+
+def test_a_worker_of_the_same_name_hides_nothing(one: Project, console: Console) -> None:
+    one.stop()
+    console = one.console()
+    busy = one.celery_worker(concurrency=1)
+    one.celery_worker("--queues", "elsewhere", concurrency=1)
+    task_id = console.ask("tasks.naps.apply_async((20,)).id")
+    wait_for(lambda: any(line["id"] == task_id for line in one.journal()), "it runs")
+    assert {find(console, task_id) for _ in range(3)} == {"1 running"}
+    busy.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -108,7 +108,7 @@ class Leftovers:
         if not answers:
             return ""
         for question, words in (("reserved", "reserved"), ("active", "running")):
-            found = self._ask(question, list(answers))
+            found = self._ask(question)
             if silent := sorted(answers.keys() - found.keys()):
                 return f"{', '.join(silent)} does not answer"
             if number := sum(self._runs(request, service, mine) for one in found.values() for request in one or ()):
@@ -121,11 +121,18 @@ class Leftovers:
             service, request["name"], queue, request.get("args"), request.get("kwargs"), request["id"], mine
         )
 
-    def _ask(self, question: str, workers: Iterable[str] | None = None) -> dict[str, Any]:
-        destination = None if workers is None else list(workers)
+    def _ask(self, question: str) -> dict[str, Any]:
         try:
             with connected(self._app) as connection:
-                inspect = self._app.control.inspect(destination, timeout=ANSWER_TIMEOUT, connection=connection)
-                return getattr(inspect, question)() or {}
+                # To all: named ones would be listened to for as many answers as there are names.
+                replies = self._app.control.broadcast(
+                    question, reply=True, timeout=ANSWER_TIMEOUT, connection=connection
+                )
         except OperationalError as error:
             raise BrokerUnavailable(f"Celery's workers cannot be asked: {error}") from error
+        # Not by `inspect`: of two workers of one name, such as of two applications on a host, it keeps one answer.
+        found: dict[str, Any] = {}
+        for name, answer in (pair for reply in replies or () for pair in reply.items()):
+            known = found.get(name)
+            found[name] = [*known, *answer] if isinstance(known, list) and isinstance(answer, list) else answer
+        return found
