@@ -221,8 +221,8 @@ class ConfirmedProducer:
         return self._begin(self._lingering, topic, record)
 
     def _begin(self, clients: PerProcess[_Client], topic: str, record: Record) -> _Delivery:
-        # Counting the headers takes longer than all the rest of this, and hardly any record is near the limit.
-        if len(record.value) + _HEADROOM > self._limit and (found := size(record)) > self._limit:
+        found = size(record)
+        if found > self._limit:
             raise PublishRefused(
                 f'a record of {found} bytes for topic {topic} exceeds TASKBRIDGE["max_message_bytes"], {self._limit}'
             )
