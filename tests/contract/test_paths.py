@@ -16,7 +16,7 @@ from tests.project.bridged.paths import PATHS
 from tests.project.harness import Project
 
 # The first test goes all paths, three times over.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 ROWS = [*PATHS, *(f"{name} (protocol 1)" for name, path in PATHS.items() if path.again)]
 
@@ -36,7 +36,7 @@ def plain(bridged: Project, queues: str) -> Seen:
     """What is seen without the bridge."""
     bridged.environment["BRIDGED_PLAIN"] = "yes"
     worker = bridged.celery_worker(queues, concurrency=4)
-    seen: Seen = json.loads(bridged.run("bridged.walk").stdout)
+    seen: Seen = json.loads(bridged.run("bridged.walk", timeout=600).stdout)
     worker.terminate()
     del bridged.environment["BRIDGED_PLAIN"]
     return seen
@@ -47,7 +47,7 @@ def mirrored(bridged: Project, queues: str, plain: Seen) -> Seen:
     """What is seen while Celery runs everything and Kafka gets copies; the worker stays for what may fall back."""
     bridged.stand("work", "mirror")
     bridged.celery_worker(queues, concurrency=4)
-    seen: Seen = json.loads(bridged.run("bridged.walk").stdout)
+    seen: Seen = json.loads(bridged.run("bridged.walk", timeout=600).stdout)
     return seen
 
 
@@ -57,7 +57,7 @@ def live_walk(bridged: Project, mirrored: Seen) -> tuple[Seen, list[dict[str, An
     bridged.stand("work", "live", 10_000)
     before = len(bridged.journal())
     worker, relay = bridged.kafka_worker(processes=4), bridged.relay()
-    seen: Seen = json.loads(bridged.run("bridged.walk").stdout)
+    seen: Seen = json.loads(bridged.run("bridged.walk", timeout=600).stdout)
     assert worker.terminate() == 0, worker.output()
     assert relay.terminate() == 0, relay.output()
     return seen, bridged.journal()[before:]

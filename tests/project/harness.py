@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "tests" / "project", ROOT / "bridge"]
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 40.0, interval: float = 0.05) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 90.0, interval: float = 0.05) -> Any:
     """Return the first true value of `condition`; fail, saying `what` did not come true, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -43,7 +43,7 @@ class Started:
         """Return everything that the process has written so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_for_output(self, text: str, timeout: float = 40.0) -> None:
+    def wait_for_output(self, text: str, timeout: float = 90.0) -> None:
         """Return once `text` stands in the output; fail when the process ends before."""
 
         def seen() -> bool:
@@ -63,7 +63,7 @@ class Started:
             for executor in _children(child)
         ]
 
-    def terminate(self, timeout: float = 40.0) -> int:
+    def terminate(self, timeout: float = 90.0) -> int:
         """Ask the process to end; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -133,7 +133,7 @@ class Project:
         }
         self._started: list[Started] = []
 
-    def run(self, *command: str, check: bool = True, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
         """Run a module (`bridged.cases`, `taskbridge.cli status`) to its end."""
         done = subprocess.run(
             [sys.executable, "-m", *command],
@@ -168,7 +168,7 @@ class Project:
             ")\n"
         )
 
-    def script(self, code: str, timeout: float = 120.0) -> Any:
+    def script(self, code: str, timeout: float = 240.0) -> Any:
         """Run code in the project, with `app`, `tasks` and `journal` at hand; return what it prints, as JSON."""
         head = "import json\nfrom bridged.celery import app\nfrom bridged import tasks, journal\n"
         done = subprocess.run(

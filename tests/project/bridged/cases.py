@@ -24,7 +24,7 @@ from celery.exceptions import TimeoutError as ResultTimeout
 from bridged import journal, tasks
 from bridged.celery import app
 
-TIMEOUT = 40.0
+TIMEOUT = 90.0
 
 CASES: dict[str, Callable[[], Any]] = {}
 

@@ -27,8 +27,8 @@ from bridged import sight, witnesses
 from bridged.celery import PLAIN, app, configure
 from bridged.paths import PATHS, Path
 
-DEADLINE = time.monotonic() + 60.0
-"""When to wait no longer, for all paths together: what is missing then shows in what was seen."""
+PATIENCE = 60.0
+"""Seconds without any path coming to its end, after which no path is waited for: what is missing then shows."""
 
 
 class Tasks:
@@ -74,10 +74,19 @@ class Tasks:
                 beat.wait()
 
 
+class Progress:
+    """When a path last came to its end, in seconds of the monotonic clock."""
+
+    last = time.monotonic()
+
+
 def wait_for(condition: Any) -> None:
-    """Return once the condition holds, or at the deadline."""
-    while not condition() and time.monotonic() < DEADLINE:
+    """Return once the condition holds, or when nothing has come to its end for too long."""
+    while not condition():
+        if time.monotonic() > Progress.last + PATIENCE:
+            return
         time.sleep(0.02)
+    Progress.last = time.monotonic()
 
 
 def outcome(result: Any) -> Any:
