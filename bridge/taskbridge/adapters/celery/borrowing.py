@@ -7,26 +7,28 @@ bridge itself does for a message, and a message for Kafka has no use for it.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from kombu.messaging import Producer
 
-BEFORE_PRODUCER = 6
-"""Arguments of `send_task` that stand before `producer`; nobody gives more than these by position."""
+ProducerOrAcquire = Callable[..., Any]
 
 
 class BorrowedProducer:
-    """Stands for a producer, and takes one from the app's pool when it is asked for more than serializing."""
+    """
+    Stands for a producer, and takes one from the app's pool when it is asked for more than serializing.
+
+    It is what `app.producer_or_acquire()` returns, so it is entered, and gives the producer back when it is left.
+    """
 
     serializer = None
     compression = None
 
-    def __init__(self, app: Any) -> None:
-        self._app = app
+    def __init__(self, acquire: ProducerOrAcquire) -> None:
+        self._acquire = acquire
+        self._lent: Any = None
         self._producer: Any = None
 
     def __getattr__(self, name: str) -> Any:
@@ -35,14 +37,19 @@ class BorrowedProducer:
     def taken(self) -> Any:
         """Return the producer itself."""
         if self._producer is None:
-            self._producer = self._app.producer_or_acquire().__enter__()
+            self._lent = self._acquire()
+            self._producer = self._lent.__enter__()
         return self._producer
 
-    def give_back(self) -> None:
-        """Give the producer back, if one was taken; its connection goes when an exception is under way."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.__exit__(*sys.exc_info())
+    def __enter__(self) -> BorrowedProducer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        lent, self._lent, self._producer = self._lent, None, None
+        if lent is not None:
+            lent.__exit__(kind, error, trace)
 
     @property
     def connection(self) -> Any:
@@ -57,41 +64,40 @@ class BorrowedProducer:
 class _NoConnection:
     """What `send_task` needs of a connection that may not be needed; whatever else is asked of it takes one."""
 
+    __slots__ = ("_producer",)
+
     def __init__(self, producer: BorrowedProducer) -> None:
         self._producer = producer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer.taken().connection, name)
 
-    @contextmanager
-    def _reraise_as_library_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception:
-            connection = self._producer.connection
-            if isinstance(connection, _NoConnection):
-                raise
+    def _reraise_as_library_errors(self) -> _NoConnection:
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        connection = self._producer.connection
+        if not isinstance(connection, _NoConnection):
             with connection._reraise_as_library_errors():
-                raise
+                raise error
 
 
 def lend_producers(app: Any) -> None:
-    """Have `app.send_task` borrow; once however often it is called."""
-    send_task = app.send_task
-    if not hasattr(send_task, "taskbridge_lends"):
-        app.send_task = _lending(app, send_task)
+    """Have `app.producer_or_acquire()` borrow; once however often it is called."""
+    if "producer_or_acquire" not in app.__dict__:
+        app.producer_or_acquire = _lending(app.producer_or_acquire)
 
 
-def _lending(app: Any, send_task: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(send_task)
-    def send(*args: Any, **options: Any) -> Any:
-        if len(args) > BEFORE_PRODUCER or options.get("producer") or options.get("connection"):
-            return send_task(*args, **options)
-        producer = BorrowedProducer(app)
-        try:
-            return send_task(*args, **options | {"producer": producer})
-        finally:
-            producer.give_back()
+def _lending(acquire: ProducerOrAcquire) -> ProducerOrAcquire:
+    def producer_or_acquire(producer: Any = None) -> Any:
+        """Return a context: a producer that is given, or one that is taken from the pool when it is needed."""
+        return acquire(producer) if producer else BorrowedProducer(acquire)
 
-    send.taskbridge_lends = True  # type: ignore[attr-defined]
-    return send
+    return producer_or_acquire

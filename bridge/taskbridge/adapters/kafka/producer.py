@@ -379,7 +379,7 @@ class BestEffortProducer:
 _EXIT_TIMEOUT = 2.0
 """Seconds: a command must not hang at its end because Kafka is away."""
 
-_COPY_LINGER_MS = 50
+_COPY_LINGER_MS = 200
 _COPY_TIMEOUT_MS = 10_000
 _COPY_BUFFER_KBYTES = 32 * 1024
 _POLL_EVERY = 64
