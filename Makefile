@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up down test test-unit test-soak check lint types imports format bench fieldtrial clean
+.PHONY: help setup demo up down cluster-up cluster-down test test-unit test-soak check lint types imports format bench fieldtrial clean
 
 ARGS ?=
 # What is exported in the caller's shell for another project must not reach into this one.
@@ -56,6 +56,12 @@ up: setup ## Start the shop with its services and leave it running; prints the U
 
 down: setup ## Stop what `make up` started
 	@$(BIN)/python -m demo down $(ARGS)
+
+cluster-up: setup ## Start a local Kubernetes of two nodes; needs Linux and root, and builds Kubernetes the first time
+	@$(BIN)/python -m cluster up $(ARGS)
+
+cluster-down: setup ## End what `make cluster-up` started; nothing is left
+	@$(BIN)/python -m cluster down $(ARGS)
 
 # Test files are shared out between two processes, each with servers of its own: most tests wait more than they compute.
 test: setup ## Run all tests, against a real PostgreSQL, Redis and Kafka

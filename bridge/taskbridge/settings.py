@@ -40,6 +40,7 @@ class KafkaSettings:
     sasl_mechanisms: str = ""
     sasl_username: str = ""
     sasl_password: str = field(default="", repr=False)
+    sasl_password_file: str = ""
     ssl_ca_location: str = ""
     ssl_certificate_location: str = ""
     ssl_key_location: str = ""
@@ -68,21 +69,53 @@ class KafkaSettings:
                 f"KAFKA_SECURITY_PROTOCOL is {protocol!r}: it must be one of {', '.join(SECURITY_PROTOCOLS)}"
             )
         if protocol.startswith("SASL"):
-            absent = [
-                "KAFKA_" + name.upper()
-                for name in ("sasl_mechanisms", "sasl_username", "sasl_password")
-                if not getattr(self, name)
-            ]
+            needed = {
+                "KAFKA_SASL_MECHANISMS": self.sasl_mechanisms,
+                "KAFKA_SASL_USERNAME": self.sasl_username,
+                "KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE": self.sasl_password or self.sasl_password_file,
+            }
+            absent = [name for name, value in needed.items() if not value]
             if absent:
                 raise ConfigurationError(f"KAFKA_SECURITY_PROTOCOL={protocol} also needs {', '.join(absent)}")
+        if self.sasl_password and self.sasl_password_file:
+            raise ConfigurationError(
+                "KAFKA_SASL_PASSWORD and KAFKA_SASL_PASSWORD_FILE are both set: unset the one that is not meant"
+            )
+        self.password()
         for name in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
             path = getattr(self, name)
             if path and not Path(path).is_file():
                 raise ConfigurationError(f"KAFKA_{name.upper()} names {path}, which is not a file")
 
+    def password(self) -> str:
+        """
+        Return the SASL password: where a file is named, what it holds at this moment.
+
+        Raises ConfigurationError when the file cannot be read or is empty.
+        """
+        if not self.sasl_password_file:
+            return self.sasl_password
+        try:
+            password = Path(self.sasl_password_file).read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise ConfigurationError(
+                f"KAFKA_SASL_PASSWORD_FILE names {self.sasl_password_file}, which cannot be read: {why}"
+            ) from None
+        if not password:
+            raise ConfigurationError(f"KAFKA_SASL_PASSWORD_FILE names {self.sasl_password_file}, which is empty")
+        return password
+
     def client_config(self) -> dict[str, str]:
-        """Return librdkafka's properties for these settings; empty ones are left out."""
-        return {item.name.replace("_", "."): value for item in fields(self) if (value := getattr(self, item.name))}
+        """
+        Return librdkafka's properties for these settings; empty ones are left out.
+
+        Raises ConfigurationError when the password's file cannot be read.
+        """
+        values = {item.name: str(getattr(self, item.name)) for item in fields(self)}
+        del values["sasl_password_file"]
+        values["sasl_password"] = self.password()
+        return {name.replace("_", "."): value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +212,9 @@ class Settings:
 
     drain_timeout: float = 25.0
     """Seconds to finish running tasks after SIGTERM; keep it below the pod's terminationGracePeriodSeconds."""
+
+    stuck_after: float = 60.0
+    """Seconds without a turn of its loop after which a worker or a relay says on /healthz that it is stuck."""
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:

@@ -7,6 +7,7 @@ import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from devstack import jars
 from devstack.ports import HOST
@@ -24,7 +25,6 @@ _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": 1,
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "false",
     "num.partitions": 1,
     "default.replication.factor": 1,
@@ -57,7 +57,7 @@ class Kafka(Service):
     """A single-node cluster without authentication, on the loopback interface."""
 
     name = "kafka"
-    port_names = ("client", "controller")
+    port_names: ClassVar[tuple[str, ...]] = ("client", "controller")
     url_variable = "KAFKA_BOOTSTRAP_SERVERS"
     stop_timeout = _GRACE + 10.0
 
@@ -78,13 +78,12 @@ class Kafka(Service):
         class_path = jars.class_path(folder)
         archive = jars.class_archive(folder, java)
         data, properties = self.directory / "data", self.directory / "server.properties"
-        controller = f"{HOST}:{self.state.ports['controller']}"
+        controller = self.address("controller")
         settings = {
             **_SETTINGS,
-            "listeners": f"PLAINTEXT://{self.url},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.url}",
             "controller.quorum.voters": f"1@{controller}",
             "log.dirs": data,
+            **self.listeners(controller),
         }
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         logging = f"-Dlog4j2.configurationFile={_LOGGING}"
@@ -117,6 +116,18 @@ class Kafka(Service):
         # One argument: an id may begin with a dash.
         arguments = ["format", f"--cluster-id={cluster}", "--config", str(properties), "--ignore-formatted"]
         return replace(spec, prepare=[[*tool, logging, "-cp", class_path, "kafka.tools.StorageTool", *arguments]])
+
+    def address(self, port: str) -> str:
+        """Return `host:port` of one of the server's ports."""
+        return f"{HOST}:{self.state.ports[port]}"
+
+    def listeners(self, controller: str) -> dict[str, str]:
+        """Return the settings by which clients, and the controller's peers, get in."""
+        return {
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"PLAINTEXT://{self.url},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.url}",
+        }
 
     def _share_classes(self, archive: Path) -> str:
         """

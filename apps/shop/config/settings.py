@@ -67,8 +67,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # Probes call by address, which ALLOWED_HOSTS does not list: answer them before it is asked.
+    # Probes and scrapes call by address, which ALLOWED_HOSTS does not list: answer them before it is asked.
     "shop.web.health.HealthMiddleware",
+    "shop.web.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "shop.web.tracing.RequestIdMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -19,6 +19,7 @@ COMMANDS = {
     "drain": "Move what waits on one side of a service to the other.",
     "hold": "Freeze a service where it is.",
     "kill": "Bring services back to Celery, in one step.",
+    "metrics": "Serve what other processes count, for Prometheus.",
     "prune": "Forget tasks with once=True that cannot be delivered again.",
     "relay": "Publish delayed and pending messages when they are due.",
     "release": "Let a service that is held go forward again.",

@@ -9,10 +9,13 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
+from taskbridge.adapters.monitoring.samples import of_worker
+from taskbridge.cli import monitoring
 from taskbridge.cli.context import pass_bridge
 
 LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -36,6 +39,7 @@ LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
     help="As for `celery worker`.",
 )
 @click.option("--drain-timeout", type=float, help="Seconds for running tasks after SIGTERM.  [default: the setting]")
+@monitoring.OPTION
 @click.pass_context
 @pass_bridge
 def worker(
@@ -46,6 +50,7 @@ def worker(
     role: str,
     loglevel: str,
     drain_timeout: float | None,
+    listen: str | None,
 ) -> None:
     """
     Run a service's tasks from Kafka.
@@ -53,9 +58,13 @@ def worker(
     One consumer feeds the executor processes. SIGTERM or Ctrl-C lets running tasks finish; what has not begun stays in
     the topic for the next worker. A second Ctrl-C cuts running tasks off; they run again.
 
+    With --http it answers /healthz (200 while its loop turns; Kafka may be away), /readyz (200 once it has joined its
+    group, with partitions or without) and /metrics, in Prometheus' format.
+
     \b
     Examples:
       taskbridge worker --service orders --processes 2
+      taskbridge worker --service orders --processes 2 --http 0.0.0.0:8080
       taskbridge worker --service orders --role shadow --processes 1
     """
     from taskbridge.adapters.celery import executor
@@ -94,12 +103,26 @@ def worker(
     )
     signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
     signal.signal(signal.SIGINT, _interrupt(supervisor.stop, supervisor.hurry))
-    supervisor.run(
-        on_ready=lambda: click.echo(
-            f"worker ready: {options.processes} executors, topic {topic}, group {options.group}", err=True
+    with ExitStack() as stack:
+        if listen is not None:
+            # What executors dispatch they count themselves, each in its own process.
+            folder = stack.enter_context(monitoring.shared_counts())
+            bridge.share_counts()
+            stack.enter_context(
+                monitoring.monitored(
+                    listen,
+                    monitoring.stuck(lambda: supervisor.turned_at, settings.stuck_after),
+                    lambda: "" if supervisor.joined else f"group {options.group} is not joined yet",
+                    lambda: of_worker(service, role, supervisor.joined, supervisor.snapshot),
+                    folder,
+                )
+            )
+        supervisor.run(
+            on_ready=lambda: click.echo(
+                f"worker ready: {options.processes} executors, topic {topic}, group {options.group}", err=True
+            )
         )
-    )
-    bridge.close()
+        bridge.close()
     click.echo(f"worker stopped: {supervisor.finished} records", err=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ LIFT_INTERVAL = 1.0
 
 WORK_SHARE = 2.0
 """While rows wait for a server that is away, the relay rests this many times as long as it takes to look at them."""
+
+DATABASE, FENCES = "the database", "what held messages wait for"
+"""What a relay needs besides its ROADS."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,12 @@ class Relay:
         `keepers` are asked before the tables are looked at, and every second while they keep the relay busy.
         """
         self.totals = Totals()
+        self.failures: Counter[str] = Counter()
+        """How often each of DATABASE, FENCES and the roads was found not to answer; any thread may read it."""
+        self.reached = False
+        """Whether the database has ever answered; any thread may read it."""
+        self.turned_at = clock()
+        """When the loop last came round; any thread may read it."""
         self._store = store
         self._sender = sender
         self._batch = batch
@@ -120,7 +130,8 @@ class Relay:
                     left |= self._step(table, places, passage)
         except StoreUnavailable as error:
             failure = str(error)
-        self._judge("the database", failure, works=not failure)
+        self.reached = self.reached or not failure
+        self._judge(DATABASE, failure, works=not failure)
         for road, what in ROADS.items():
             if road not in closed:
                 self._judge(what, passage.down.get(road, ""), works=passage.sent[road] > 0)
@@ -138,10 +149,11 @@ class Relay:
                 keeper.lift()
             except TaskbridgeError as error:
                 failure = str(error)
-        self._judge("what held messages wait for", failure, works=not failure)
+        self._judge(FENCES, failure, works=not failure)
 
     def _step(self, table: Table, places: dict[Table, WaitingRow | None], passage: Passage) -> bool:
         """Send one batch of a table, and move its place on; return whether rows are left behind."""
+        self.turned_at = self._clock()
         with self._store.claim(table, self._batch, places[table]) as claim:
             if not claim.rows:
                 del places[table]
@@ -155,6 +167,7 @@ class Relay:
     def _judge(self, what: str, failure: str, *, works: bool) -> None:
         known = self._troubles.get(what)
         if failure:
+            self.failures[what] += 1
             if known is None:
                 log.warning("%s does not answer; messages are kept and tried again: %s", what, failure)
             pause = self._poll if known is None else min(known.pause * 2, LONGEST_PAUSE)
@@ -164,7 +177,7 @@ class Relay:
             del self._troubles[what]
 
     def _rest(self, left: bool, at_least: float) -> None:
-        database = self._troubles.get("the database")
+        database = self._troubles.get(DATABASE)
         if database is not None:
             self._nap(database.pause)
         elif left:
@@ -173,11 +186,12 @@ class Relay:
             try:
                 due = self._store.next_due()
             except StoreUnavailable as error:
-                self._judge("the database", str(error), works=False)
+                self._judge(DATABASE, str(error), works=False)
                 due = None
             self._nap(self._poll if due is None else min(self._poll, due))
 
     def _nap(self, seconds: float) -> None:
         until = self._clock() + seconds
         while not self._stopping and (rest := until - self._clock()) > 0:
+            self.turned_at = self._clock()
             self._sleep(min(rest, NAP))

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from taskbridge.observation import Outcome
 from taskbridge.worker.channel import STOP, Obituary, Report, Verdict, WorkItem, dump_batch, load_report
@@ -43,8 +43,16 @@ Its executor is given nothing more, and what waits behind it goes to others that
 LOCK_TIMEOUT = 0.1
 """Seconds to wait for an executor's lock; it is only ever held for microseconds, unless its holder was killed."""
 
+EXECUTOR = "executor-"
+"""What the names of executor processes begin with; their numbers follow, which successors take over."""
+
 ExecutorTarget = Callable[[Connection, Any, Any, Any], None]
 """What runs in an executor process: (pipe, shared memory, its lock, options)."""
+
+
+State = Literal["starting", "idle", "busy"]
+
+STATES: tuple[State, ...] = get_args(State)
 
 
 class Ending(NamedTuple):
@@ -71,7 +79,7 @@ class Executor:
         # Not a daemon process: tasks may start processes of their own. Should the supervisor be killed, the executor
         # dies with the fork server (a parent-death signal, as in Celery's own pool).
         self.process = context.Process(
-            target=target, args=(theirs, self._memory, self._lock, options), name=f"executor-{number}", daemon=False
+            target=target, args=(theirs, self._memory, self._lock, options), name=f"{EXECUTOR}{number}", daemon=False
         )
         with _main_module_hidden():
             self.process.start()
@@ -88,6 +96,7 @@ class Executor:
         self._soft_sent_for = 0.0
         self._reported = 0
         self._told_already = 0
+        self._worked = 0.0
 
     @property
     def alive(self) -> bool:
@@ -98,6 +107,18 @@ class Executor:
     def idle(self) -> bool:
         """Whether it waits for work."""
         return self.ready and not self.held and not self.batches
+
+    @property
+    def state(self) -> State:
+        """What it does at the moment."""
+        if not self.ready:
+            return "starting"
+        return "idle" if self.idle else "busy"
+
+    def worked(self, now: float) -> float:
+        """Return the seconds in which it was at work since the last call; `now` is monotonic."""
+        before, self._worked = self._worked, self.table.worked(now)
+        return max(0.0, self._worked - before)
 
     def wants(self) -> bool:
         """Whether it may be given a batch: it is idle, or has begun its only one and is not held up by a long task."""

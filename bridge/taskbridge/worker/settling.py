@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 
 from taskbridge.exceptions import PublishError
@@ -33,6 +33,14 @@ class Settlement:
         self._dead_letter_topic = dead_letter_topic
         self._waiting: deque[tuple[Entry, Verdict]] = deque()
         self._next_attempt = 0.0
+        self.dead_letters: Counter[str] = Counter()
+        """By reason, since the start."""
+        self.given_back = 0
+        """Records that were written to the end of their topic, since the start."""
+
+    def __len__(self) -> int:
+        """Return how many records are not settled yet."""
+        return len(self._waiting)
 
     def add(self, entry: Entry, verdict: Verdict) -> None:
         """Take charge of a record."""
@@ -60,12 +68,14 @@ class Settlement:
         try:
             if verdict.action == "requeue":
                 self._publisher.publish(self._topic, given_back(entry))
+                self.given_back += 1
                 return True
             letter = dead_letter(entry, verdict, self._topic, time.time())
             self._publisher.publish(self._dead_letter_topic, letter)
         except PublishError as error:
             logger.warning("cannot settle partition %d offset %d yet: %s", entry.partition, entry.offset, error)
             return False
+        self.dead_letters[verdict.reason] += 1
         logger.error(
             "dead-lettered %s from %s partition %d offset %d: %s (%s)",
             entry.task or "a record",

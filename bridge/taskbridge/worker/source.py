@@ -16,6 +16,8 @@ class Fetched(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    written: float = 0.0
+    """When it was written to the log, in seconds since the epoch; 0: not known."""
 
 
 class Assigned(NamedTuple):
@@ -42,6 +44,10 @@ class RecordSource(Protocol):
         """Join the group; raise ConfigurationError when the topic is missing, BrokerUnavailable when Kafka is."""
         ...
 
+    def joined(self) -> bool:
+        """Return whether the group has, or had, this member, also without a partition."""
+        ...
+
     def poll(self, timeout: float, most: int) -> list[Fetched]:
         """Return up to `most` records, waiting up to `timeout` seconds for the first, and serve callbacks."""
         ...
@@ -65,6 +71,10 @@ class RecordSource(Protocol):
 
     def resume(self, partitions: Sequence[int]) -> None:
         """Fetch these partitions again."""
+        ...
+
+    def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Return the end offsets as the last fetches told, without asking; what is not known is left out."""
         ...
 
     def close(self) -> None:

@@ -22,10 +22,12 @@ from taskbridge.worker.channel import Verdict
 from taskbridge.worker.entry import Entry, header, size_of
 from taskbridge.worker.executors import Executor, ExecutorTarget, wait_for_news
 from taskbridge.worker.letters import counted
+from taskbridge.worker.lookout import Lookout
 from taskbridge.worker.offsets import Offsets
 from taskbridge.worker.rows import Rows
 from taskbridge.worker.settling import Settlement
-from taskbridge.worker.source import RecordSource
+from taskbridge.worker.snapshot import Snapshot
+from taskbridge.worker.source import Fetched, RecordSource
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ IDLE_POLL = 0.1
 """Seconds to wait for records while executors are waiting for work, or nothing is going on."""
 
 STOP_TIMEOUT = 5.0
-"""Seconds for an executor to end once it was asked to."""
+"""Seconds for executors to end once they were asked to; then they are killed."""
 
 START_FAILURES = 3
 """Executors that may die in a row before they were ready; then the worker gives up."""
@@ -110,8 +112,18 @@ class Supervisor:
         self._stopping = False
         self._hurried = False
         self._start_failures = 0
+        self._lookout = Lookout(options.processes, self._offsets, self._buffer, self._settlement)
         self.finished = 0
         """Records that have ended since the start."""
+        self.turned_at = time.monotonic()
+        """When the loop last came round; like all that follows, any thread may read it."""
+        self.joined = False
+        """Whether the group has this member, also one that was given no partition."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """How the worker stood within the last second."""
+        return self._lookout.snapshot
 
     def stop(self) -> None:
         """Ask `run` to finish what is running and to return; safe in a signal handler."""
@@ -133,6 +145,7 @@ class Supervisor:
             while not self._stopping and not all(executor.ready for executor in self._executors):
                 wait_for_news(self._executors, 0.5)
                 self._serve()
+                self.turned_at = time.monotonic()
             if not self._stopping:
                 self._source.open(self._offsets.assign, self._on_revoked, self._on_lost)
                 on_ready()
@@ -149,7 +162,10 @@ class Supervisor:
         self._serve()
         self._hand_out()
         self._settle()
-        self._commit(time.monotonic())
+        self.turned_at = now = time.monotonic()
+        self.joined = self.joined or self._source.joined()
+        self._lookout.look(now, self._executors, self.finished)
+        self._commit(now)
 
     def _fetch(self) -> None:
         now = time.monotonic()
@@ -158,7 +174,7 @@ class Supervisor:
             self._full_since = 0.0
             self._offsets.resume()
             for record in self._source.poll(self._patience(), room):
-                self._accept(record.partition, record.offset, record.key, record.value, record.headers)
+                self._accept(record)
             return
         # The buffer is full. For a moment that is no reason to tell the client, which drops what it has prefetched.
         self._full_since = self._full_since or now
@@ -167,7 +183,7 @@ class Supervisor:
             return
         self._offsets.pause()
         for record in self._source.poll(0.0, 1):
-            self._accept(record.partition, record.offset, record.key, record.value, record.headers)
+            self._accept(record)
         wait_for_news(self._executors, IDLE_POLL)
 
     def _patience(self) -> float:
@@ -177,8 +193,9 @@ class Supervisor:
         busy = any(executor.held for executor in self._executors)
         return BUSY_POLL if busy else IDLE_POLL
 
-    def _accept(self, partition: int, offset: int, key: bytes | None, value: bytes | None, headers: Any) -> None:
-        tracker = self._offsets.fetched(partition, offset)
+    def _accept(self, record: Fetched) -> None:
+        partition, offset, key, value, headers, written = record
+        tracker = self._offsets.fetched(partition, offset, written)
         if tracker is None:
             return
         entry = Entry(tracker, partition, offset, key, value, headers, header(headers, "task"), size_of(value, headers))
@@ -220,7 +237,9 @@ class Supervisor:
                 if ending.verdict is None:
                     self._buffer.ended(ending.entry)
                     self._finish(ending.entry)
-                    self._estimator.learn(ending.entry.task, ending.finished - ending.started)
+                    seconds = ending.finished - ending.started
+                    self._estimator.learn(ending.entry.task, seconds)
+                    self._lookout.tally.ended(ending.entry.task, ending.outcome, seconds)
                 elif self._options.ordered and ending.verdict.action == "requeue":
                     self._repeat(ending.entry, executor)
                 else:
@@ -265,6 +284,7 @@ class Supervisor:
         self._tell_of(executor)
         running, waiting, obituary = executor.wreck()
         if running is not None:
+            self._lookout.tally.deaths[obituary.cause] += 1
             logger.error(
                 "executor %d (pid %s) died (%s, exit status %d) while it ran %s at partition %d offset %d",
                 executor.number,
@@ -288,8 +308,9 @@ class Supervisor:
     def _end_executors(self) -> None:
         for executor in self._executors:
             executor.stop()
+        deadline = time.monotonic() + (0.0 if self._hurried else STOP_TIMEOUT)
         for executor in self._executors:
-            executor.join(0.0 if self._hurried else STOP_TIMEOUT)
+            executor.join(max(0.0, deadline - time.monotonic()))
         self._executors = []
 
     def _settle(self) -> None:
@@ -337,6 +358,7 @@ class Supervisor:
             wait_for_news(self._executors, 0.05)
             self._serve()
             self._settle()
+            self.turned_at = time.monotonic()
             # What a dead executor leaves waiting came back to the buffer and is not ours any more; an obituary is.
             self._buffer.forget(set(partitions))
             self._hand_out()

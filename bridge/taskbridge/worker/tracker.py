@@ -6,9 +6,10 @@ that is not finished, and what is finished beyond it stands, run-length encoded,
 every commit. After a restart neither is executed again. The scheme is that of Confluent's parallel consumer
 (https://github.com/confluentinc/parallel-consumer, "offset encoding"), with a text form that other programs can read.
 
-Commit metadata, version 1: `v=1;beyond=3.1.40.2`. The numbers after `beyond` are lengths of runs that begin at the
-committed offset and alternate: not finished, finished, not finished, and so on; they end with a finished run. Fields
-are separated by `;`, and unknown ones are to be ignored.
+Commit metadata, version 1: `v=1;busy=0.42;beyond=3.1.40.2`. The numbers after `beyond` are lengths of runs that begin
+at the committed offset and alternate: not finished, finished, not finished, and so on; they end with a finished run.
+`busy` is how busy the worker was that committed, from 0 to 1. Each may be missing; fields are separated by `;`, and
+unknown ones are to be ignored.
 """
 
 from __future__ import annotations
@@ -34,17 +35,18 @@ class PartitionTracker:
     """
 
     def __init__(self, committed: int, metadata: str = "") -> None:
-        self._unfinished: dict[int, None] = {}
+        self._unfinished: dict[int, float] = {}
         self._next = committed
         self._skip = decode_runs(committed, metadata)
         self.active = True
         """False once the partition is somebody else's: what finishes then is not ours to commit."""
 
-    def fetched(self, offset: int) -> bool:
+    def fetched(self, offset: int, written: float = 0.0) -> bool:
         """
         Note a record that was fetched; return False when it is finished already and must not run again.
 
-        Offsets come in ascending order; holes (compaction, transaction markers) count as finished.
+        `written` is when it was written to the log, in seconds since the epoch. Offsets come in ascending order; holes
+        (compaction, transaction markers) count as finished.
         """
         if offset < self._next:
             return False
@@ -53,7 +55,7 @@ class PartitionTracker:
             self._skip.pop(0)
         if self._skip and self._skip[0][0] <= offset:
             return False
-        self._unfinished[offset] = None
+        self._unfinished[offset] = written
         return True
 
     def finish(self, offset: int) -> None:
@@ -64,6 +66,15 @@ class PartitionTracker:
     def unfinished(self) -> int:
         """How many fetched records are not finished."""
         return len(self._unfinished)
+
+    def oldest(self) -> float:
+        """Return when the first record that is not finished was written; 0 when there is none."""
+        return next(iter(self._unfinished.values()), 0.0)
+
+    def left(self, end: int) -> int:
+        """Return how many records before `end` are not finished, whether they were fetched or not."""
+        known = sum(stop - max(start, self._next) for start, stop in self._skip if stop > self._next)
+        return len(self._unfinished) + max(0, end - self._next - known)
 
     def watermark(self) -> int:
         """Return the offset to commit: that of the first record which is not finished."""
@@ -120,8 +131,8 @@ def decode_runs(committed: int, metadata: str) -> list[tuple[int, int]]:
     Text that is not ours (another client may have committed) or is damaged means nothing is known to be finished: to
     run a record again is the lesser evil.
     """
-    fields = dict(part.partition("=")[::2] for part in metadata.split(";"))
-    if fields.get("v") != "1" or not fields.get("beyond"):
+    fields = _fields(metadata)
+    if not fields.get("beyond"):
         return []
     try:
         lengths = [int(text) for text in fields["beyond"].split(".")]
@@ -136,3 +147,26 @@ def decode_runs(committed: int, metadata: str) -> list[tuple[int, int]]:
         position = start + finished
         intervals.append((start, position))
     return intervals
+
+
+def with_busy(metadata: str, busy: float | None) -> str:
+    """Return a tracker's metadata with how busy its worker is; None is not said."""
+    if busy is None:
+        return metadata
+    return f"v=1;busy={busy:.2f}{metadata.removeprefix('v=1')}"
+
+
+def busy_of(metadata: str) -> float | None:
+    """Return how busy the worker was that committed, 0 to 1, or None where that is not said."""
+    try:
+        busy = float(_fields(metadata).get("busy", ""))
+    except ValueError:
+        return None
+    # Written so that NaN does not pass.
+    return busy if 0.0 <= busy <= 1.0 else None
+
+
+def _fields(metadata: str) -> dict[str, str]:
+    """Return the fields of metadata, or none where it is not of our version."""
+    fields = dict(part.partition("=")[::2] for part in metadata.split(";"))
+    return fields if fields.get("v") == "1" else {}

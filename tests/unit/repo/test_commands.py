@@ -5,19 +5,44 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 
-from demo.__main__ import main as demo
-from devstack.cli import main as devstack
 from taskbridge.cli import cli as taskbridge
 from tests.documents import ROOT, blocks, documents, prose
 
 OURS = ("taskbridge", "make", "python -m", "python manage.py", ".venv/bin/")
-ELSEWHERE = {".", "apt", "celery", "docker", "eval", "export", "pip", "pytest"}
-"""Commands that are not ours to check, apart from what stands inside `eval "$(...)"`."""
+ELSEWHERE = {
+    ".",
+    "apt",
+    "celery",
+    "docker",
+    "eval",
+    "export",
+    "helm",
+    "kind",
+    "kubectl",
+    "openssl",
+    "pip",
+    "pytest",
+    "rm",
+}
+"""Commands not checked here, apart from what stands inside `eval "$(...)"`; helm and kubectl are in tests/charts."""
+
+TOOLS = {
+    "charts": "charts.__main__",
+    "charts.readme": "charts.readme",
+    "cluster": "cluster.cli",
+    "crds": "crds.__main__",
+    "demo": "demo.__main__",
+    "devstack": "devstack.cli",
+    "images": "images.cli",
+    "standin": "standin.__main__",
+}
+"""Where the command of each tool is, by what stands after `python -m`."""
 
 DJANGO = {"migrate"}
 
@@ -67,10 +92,8 @@ def check(words: list[str], whole: bool) -> None:
     match words:
         case ["taskbridge", *rest]:
             parse(taskbridge, rest, whole)
-        case ["python", "-m", "devstack", *rest]:
-            parse(devstack, rest, whole)
-        case ["python", "-m", "demo", *rest]:
-            parse(demo, rest, whole)
+        case ["python", "-m", module, *rest] if module in TOOLS:
+            parse(import_module(TOOLS[module]).main, rest, whole)
         case ["python", "-m", module, *_] if module.startswith("benchmarks."):
             exists(ROOT / f"{module.replace('.', '/')}.py")
         case ["python", "manage.py", name, *_]:

@@ -16,7 +16,7 @@ from taskbridge.settings import KafkaSettings, ServiceSettings, Settings
 from taskbridge.worker.channel import Verdict
 from taskbridge.worker.entry import Entry
 from taskbridge.worker.letters import dead_letter, given_back
-from taskbridge.worker.tracker import METADATA_LIMIT, PartitionTracker, decode_runs
+from taskbridge.worker.tracker import METADATA_LIMIT, PartitionTracker, decode_runs, with_busy
 from tests.documents import ROOT, codes, rows, section
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -135,14 +135,15 @@ def test_every_reason_for_a_dead_letter_is_in_the_code_and_explained() -> None:
 
 def test_the_example_of_commit_metadata() -> None:
     text = section(REFERENCE / "record-format.md", "Committed offsets")
-    assert "    v=1;beyond=3.1.40.2" in text
-    assert decode_runs(100, "v=1;beyond=3.1.40.2") == [(103, 104), (144, 146)]
+    assert "    v=1;busy=0.42;beyond=3.1.40.2" in text
+    assert decode_runs(100, "v=1;busy=0.42;beyond=3.1.40.2") == [(103, 104), (144, 146)]
     tracker = PartitionTracker(100)
     for offset in range(100, 146):
         tracker.fetched(offset)
     for offset in (103, 144, 145):
         tracker.finish(offset)
-    assert (tracker.watermark(), tracker.metadata()) == (100, "v=1;beyond=3.1.40.2")
+    assert tracker.watermark() == 100
+    assert with_busy(tracker.metadata(), 0.42) == "v=1;busy=0.42;beyond=3.1.40.2"
     assert f"{METADATA_LIMIT:,} bytes" in text
 
 

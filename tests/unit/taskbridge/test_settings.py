@@ -119,6 +119,10 @@ def test_kafka_properties_from_the_environment(tmp_path: Path) -> None:
             KAFKA | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_PASSWORD": "swordfish"},
             "also needs KAFKA_SASL_MECHANISMS, KAFKA_SASL_USERNAME$",
         ),
+        (
+            KAFKA | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "shop"},
+            "also needs KAFKA_SASL_MECHANISMS, KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE$",
+        ),
         (KAFKA | {"KAFKA_SSL_CA_LOCATION": "/no/such/file"}, "KAFKA_SSL_CA_LOCATION names /no/such/file"),
     ],
 )
@@ -126,6 +130,43 @@ def test_a_wrong_variable_is_named_and_no_secret_shown(environment: dict[str, st
     with pytest.raises(ConfigurationError, match=words) as refused:
         KafkaSettings.from_environment(environment)
 
+    assert "swordfish" not in str(refused.value)
+
+
+SASL = KAFKA | {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISMS": "SCRAM-SHA-512",
+    "KAFKA_SASL_USERNAME": "shop",
+}
+
+
+def test_a_password_from_a_file_is_what_the_file_holds_when_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("swordfish\n")
+    settings = KafkaSettings.from_environment(SASL | {"KAFKA_SASL_PASSWORD_FILE": str(path)})
+    assert settings.client_config()["sasl.password"] == "swordfish"
+    assert "sasl.password.file" not in settings.client_config()
+    path.write_text("marlin")
+    assert settings.client_config()["sasl.password"] == "marlin"
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "words"),
+    [
+        (None, {}, "KAFKA_SASL_PASSWORD_FILE names .*/password, which cannot be read: No such file or directory$"),
+        (b"\n", {}, "KAFKA_SASL_PASSWORD_FILE names .*/password, which is empty$"),
+        (b"\xff", {}, "which cannot be read: it is not text$"),
+        (b"swordfish", {"KAFKA_SASL_PASSWORD": "swordfish"}, "are both set: unset the one that is not meant$"),
+    ],
+)
+def test_a_password_file_that_is_of_no_use_is_named(
+    tmp_path: Path, content: bytes | None, more: dict[str, str], words: str
+) -> None:
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=words) as refused:
+        KafkaSettings.from_environment(SASL | {"KAFKA_SASL_PASSWORD_FILE": str(path)} | more)
     assert "swordfish" not in str(refused.value)
 
 

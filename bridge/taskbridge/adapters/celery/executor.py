@@ -67,7 +67,7 @@ def main(connection: Connection, memory: Any, lock: Any, options: ExecutorOption
 
 
 def _work(connection: Connection, table: SlotTable, lock: Any, execute: Execute) -> None:
-    clock = time.time
+    clock, monotonic = time.time, time.monotonic
     while True:
         try:
             frame = connection.recv_bytes()
@@ -75,6 +75,7 @@ def _work(connection: Connection, table: SlotTable, lock: Any, execute: Execute)
             return
         if not frame:
             return
+        table.begin_work(monotonic())
         rows = []
         for item in load_batch(frame):
             slot = item.slot
@@ -100,3 +101,4 @@ def _work(connection: Connection, table: SlotTable, lock: Any, execute: Execute)
                 connection.send_bytes(dump_report(Report(rows=rows)))
                 raise SystemExit(result.leave)
         connection.send_bytes(dump_report(Report(rows=rows, finished=True)))
+        table.end_work(monotonic())

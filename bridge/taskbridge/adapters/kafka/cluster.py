@@ -18,6 +18,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exports
 
+from taskbridge.adapters.kafka.credentials import Credentials
 from taskbridge.exceptions import BrokerUnavailable, ConfigurationError, TaskbridgeError
 from taskbridge.settings import KafkaSettings
 
@@ -80,6 +81,7 @@ class Cluster:
         self._kafka = kafka
         self._timeout = timeout
         self._last_error = ""
+        self._credentials = Credentials(kafka)
         self._client: AdminClient | None = None
 
     def partition_counts(self, names: Iterable[str]) -> dict[str, int]:
@@ -212,7 +214,8 @@ class Cluster:
 
     def _admin(self) -> AdminClient:
         if self._client is None:
-            self._client = self._made(AdminClient, {})
+            self._client = self._made(AdminClient, self._credentials.begin())
+        self._credentials.renew(self._client)
         return self._client
 
     def _made(self, kind: Callable[[dict[str, Any]], C], extra: dict[str, Any]) -> C:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from taskbridge.adapters.kafka.clientlog import ClientLog
+from taskbridge.adapters.kafka.credentials import Credentials
 from taskbridge.exceptions import BrokerUnavailable, ConfigurationError
 from taskbridge.settings import GroupProtocol, KafkaSettings
 from taskbridge.worker.source import Assigned, Fetched
@@ -39,7 +40,10 @@ class KafkaRecordSource:
         self._group = group
         self._protocol = protocol
         self._client_id = client_id or group
+        self._credentials = Credentials(kafka)
         self._consumer: Consumer | None = None
+        self._joined = False
+        self._as_stranger: Any = None
         self._failed: set[int] = set()
         self._last_said: dict[int, float] = {}
 
@@ -56,6 +60,7 @@ class KafkaRecordSource:
         self._require_topic(consumer)
 
         def assigned(client: Consumer, partitions: list[TopicPartition]) -> None:
+            self._joined = True
             found = self._committed(client, partitions)
             on_assigned([Assigned(one.partition, one.offset, one.metadata or "") for one in found])
             client.incremental_assign([TopicPartition(self._topic, one.partition, one.offset) for one in found])
@@ -68,6 +73,7 @@ class KafkaRecordSource:
             on_lost([one.partition for one in partitions])
             client.incremental_unassign(partitions)
 
+        self._as_stranger = consumer.consumer_group_metadata()
         consumer.subscribe([self._topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)
 
     def _committed(self, client: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -89,7 +95,7 @@ class KafkaRecordSource:
 
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = {
-            **self._kafka.client_config(),
+            **self._credentials.begin(),
             "client.id": self._client_id,
             "group.id": self._group,
             "group.protocol": self._protocol,
@@ -122,9 +128,17 @@ class KafkaRecordSource:
             why = "does not exist" if found is None or found.error.code() == 3 else f"cannot be read: {found.error}"
             raise ConfigurationError(f"topic {self._topic} {why}; run `taskbridge topics` to create what is missing")
 
+    def joined(self) -> bool:
+        """Return whether the group has, or had, this member, also without a partition."""
+        if not self._joined and self._protocol == "consumer":
+            # Nobody is told of an empty assignment then; but the metadata hold the epoch that the group has given us.
+            self._joined = self._opened().consumer_group_metadata() != self._as_stranger
+        return self._joined
+
     def poll(self, timeout: float, most: int) -> list[Fetched]:
         """Return up to `most` records, waiting up to `timeout` seconds for the first, and serve callbacks."""
         consumer = self._opened()
+        self._credentials.renew(consumer)
         first = consumer.poll(timeout)
         if first is None:
             return []
@@ -142,7 +156,8 @@ class KafkaRecordSource:
         partition, offset = message.partition(), message.offset()
         if partition is None or offset is None:
             return None
-        return Fetched(partition, offset, message.key(), message.value(), message.headers() or [])  # type: ignore[arg-type]
+        written = message.timestamp()[1] / 1000
+        return Fetched(partition, offset, message.key(), message.value(), message.headers() or [], written)  # type: ignore[arg-type]
 
     def _on_partition_error(self, message: Message, error: KafkaError) -> None:
         if error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError._NO_OFFSET, KafkaError.OFFSET_OUT_OF_RANGE}:
@@ -201,6 +216,16 @@ class KafkaRecordSource:
     def resume(self, partitions: Sequence[int]) -> None:
         """Fetch these partitions again."""
         self._opened().resume([TopicPartition(self._topic, one) for one in partitions])
+
+    def ends(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Return the end offsets as the last fetches told, without asking; what is not known is left out."""
+        consumer = self._opened()
+        found = {}
+        for number in partitions:
+            _, end = consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)
+            if end >= 0:
+                found[number] = end
+        return found
 
     def close(self) -> None:
         """Leave the group; the revoke callback runs from within."""

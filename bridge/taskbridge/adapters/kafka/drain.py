@@ -92,7 +92,7 @@ class TopicDrain:
         records = source.poll(1.0, BATCH)
         if self._company:
             raise ConfigurationError(f"a worker of service {self._service!r} has started: stop it, then drain again")
-        for partition, offset, key, value, headers in records:
+        for partition, offset, key, value, headers, _ in records:
             tracker = offsets.fetched(partition, offset)
             if tracker is not None:
                 name, size = header(headers, "task"), size_of(value, headers)

@@ -17,9 +17,10 @@ from typing import Any, TypeAlias, cast
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from taskbridge.adapters.kafka.clientlog import ClientLog
+from taskbridge.adapters.kafka.credentials import Credentials
 from taskbridge.adapters.kafka.process import PerProcess
 from taskbridge.dispatch import ThrottledLog
-from taskbridge.exceptions import PublishAmbiguous, PublishError, PublishRefused
+from taskbridge.exceptions import ConfigurationError, PublishAmbiguous, PublishError, PublishRefused
 from taskbridge.record import Record, size
 from taskbridge.settings import Settings
 
@@ -91,8 +92,9 @@ class _Client:
     once, and there is no thread that a fork could lose.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.producer = _make(config)
+    def __init__(self, credentials: Credentials, config: dict[str, Any]) -> None:
+        self.credentials = credentials
+        self.producer = _make({**credentials.begin(), **config})
         self.failure: KafkaError | None = None
         self._mutex = Lock()
         self._polled = False
@@ -103,7 +105,9 @@ class _Client:
         try:
             while not delivery.done and (remaining := deadline - time.monotonic()) > 0:
                 if self._takes_over(delivery):
-                    self._ask(self.producer.poll, remaining)
+                    # Kafka may refuse the password that it was sent with.
+                    self.credentials.renew(self.producer)
+                    self._ask(self.producer.poll, min(remaining, self.credentials.patience))
                 else:
                     delivery.await_event(remaining)
         finally:
@@ -129,6 +133,7 @@ class _Client:
         """Have everything sent that lingers, and return when `last` is done or at `deadline`."""
         pause = _FIRST_LOOK
         while not last.done and (remaining := deadline - time.monotonic()) > 0:
+            self.credentials.renew(self.producer)
             # It returns at once when nothing is under way; else others may keep it busy with records of theirs.
             self._ask(self.producer.flush, min(pause, remaining))
             pause = min(2 * pause, _LATER_LOOKS)
@@ -182,6 +187,7 @@ class ConfirmedProducer:
 
     def _connect(self, linger: int) -> _Client:
         return _Client(
+            Credentials(self._settings.kafka),
             {
                 **_common(self._settings),
                 "enable.idempotence": True,
@@ -191,7 +197,7 @@ class ConfirmedProducer:
                 "message.max.bytes": self._limit + _HEADROOM,
                 # A topic that the brokers do not have is refused while the caller still waits.
                 "topic.metadata.propagation.max.ms": max(1, round(self._timeout * 500)),
-            }
+            },
         )
 
     def publish(self, topic: str, record: Record) -> None:
@@ -228,10 +234,11 @@ class ConfirmedProducer:
             )
         try:
             client = clients.get()
-        except (KafkaException, ValueError) as error:
+        except (KafkaException, ValueError, ConfigurationError) as error:
             raise PublishRefused(
                 f"the Kafka client cannot be made: {_reason(error)}; check the KAFKA_* variables"
             ) from error
+        client.credentials.renew(client.producer)
         delivery, headers = _Delivery(client, topic), _headers(record)
         try:
             try:
@@ -313,6 +320,7 @@ class BestEffortProducer:
         self._limit = settings.max_message_bytes
         self.lost: Counter[str] = Counter()
         self._log = ThrottledLog(logger)
+        self._credentials = Credentials(settings.kafka)
         self._producers = PerProcess(self._connect)
         self._offered = 0
         atexit.register(self.close)
@@ -320,6 +328,7 @@ class BestEffortProducer:
     def _connect(self) -> Producer:
         return _make(
             {
+                **self._credentials.begin(),
                 **_common(self._settings),
                 "acks": "all",
                 "linger.ms": _COPY_LINGER_MS,
@@ -338,6 +347,7 @@ class BestEffortProducer:
         """Take the record for sending, or return False when it is lost already; never blocks, never raises."""
         try:
             producer = self._producers.get()
+            self._credentials.renew(producer)
             # Reports of failures wait for a poll, and their records in the queue until then.
             self._offered += 1
             if self._offered % _POLL_EVERY == 0:
@@ -350,7 +360,7 @@ class BestEffortProducer:
                 if not producer.poll(0):
                     raise
                 producer.produce(topic, record.value, record.key, headers=headers)
-        except (BufferError, KafkaException, ValueError, TypeError) as error:
+        except (BufferError, KafkaException, ValueError, TypeError, ConfigurationError) as error:
             self._lose(topic, _reason(error))
             return False
         return True
@@ -393,7 +403,6 @@ def _make(config: dict[str, Any]) -> Producer:
 
 def _common(settings: Settings) -> dict[str, Any]:
     return {
-        **settings.kafka.client_config(),
         "client.id": f"taskbridge-{settings.prefix}",
         "partitioner": PARTITIONER,
         "allow.auto.create.topics": False,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import celery
 import django
@@ -42,6 +42,9 @@ from taskbridge.dispatch import Dispatcher, Numbering
 from taskbridge.dispatch.barrier import finish_all
 from taskbridge.exceptions import ConfigurationError, TaskbridgeError
 from taskbridge.settings import Settings
+
+if TYPE_CHECKING:
+    from taskbridge.adapters.monitoring.sharing import SharedCounts
 
 log = logging.getLogger("taskbridge.wiring")
 
@@ -94,6 +97,20 @@ class Bridge:
             gates=Gates(self.store, self.settings),
         )
         self.reporter = RunReporter(app, self.addressing, self.flags.get, self.observer, self.numbering)
+        self.shared: SharedCounts | None = None
+        self.share_counts()
+
+    def share_counts(self) -> None:
+        """Have what this process counts written to the folder that the environment names, if it names one."""
+        if self.shared is not None or not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            return
+        try:
+            from taskbridge.adapters.monitoring.sharing import SharedCounts
+            from taskbridge.contrib.django.metrics import counted
+        except ImportError:
+            log.warning("PROMETHEUS_MULTIPROC_DIR is set, but the package prometheus-client is not installed")
+            return
+        self.shared = SharedCounts(lambda: counted(self))
 
     @cached_property
     def ledger(self) -> DjangoLedger:
@@ -117,6 +134,8 @@ class Bridge:
         self.observer.flush()
         self.confirmed.close()
         self.best_effort.close()
+        if self.shared is not None:
+            self.shared.close()
 
 
 _lock = RLock()

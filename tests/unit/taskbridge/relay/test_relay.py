@@ -538,3 +538,21 @@ def test_told_to_stop_it_finishes_its_batch() -> None:
 
     assert world.kafka.sent == ["0", "1"]
     assert world.tables.ids("delayed") == ["2", "3", "4", "5"]
+
+
+def test_what_others_see_of_it(world: World) -> None:
+    world.tables.available = False
+    began = world.relay.turned_at
+    world.run_until(lambda: world.clock.now > 20)
+    assert not world.relay.reached
+    assert world.relay.failures["the database"] >= 3
+    assert world.clock.now - world.relay.turned_at < 1.0, "it comes round while a server is away"
+    assert world.relay.turned_at > began
+
+    failures = world.relay.failures["the database"]
+    world.tables.available = True
+    world.kafka.outcome = lambda _: AMBIGUOUS
+    world.tables.put("outbox", "a", attempts=1)
+    world.run_until(lambda: bool(world.relay.failures["Kafka"]))
+    assert world.relay.reached
+    assert world.relay.failures == {"the database": failures, "Kafka": 1}

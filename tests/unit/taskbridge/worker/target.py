@@ -51,6 +51,7 @@ def main(connection: Connection, memory: Any, lock: Any, options: Options) -> No
             return
         if not frame:
             return
+        table.begin_work(time.monotonic())
         rows = []
         for item in load_batch(frame):
             with lock:
@@ -65,6 +66,7 @@ def main(connection: Connection, memory: Any, lock: Any, options: Options) -> No
                 rows = []
             table.end(item.slot, started, time.time(), DONE if verdict is None else ATTENTION)
         connection.send_bytes(dump_report(Report(rows=rows, finished=True)))
+        table.end_work(time.monotonic())
 
 
 def _run(item: WorkItem, table: SlotTable, options: Options) -> Verdict | None:

@@ -33,6 +33,21 @@ def test_slots_and_deadlines_do_not_touch_each_other() -> None:
     assert table.deadlines() == (0.0, 0.0)
 
 
+def test_both_sides_see_how_long_was_worked() -> None:
+    memory = bytearray(SIZE)
+    executor, supervisor = SlotTable(memory), SlotTable(memory)
+    assert supervisor.worked(100.0) == 0.0
+    executor.begin_work(100.0)
+    assert supervisor.worked(102.5) == 2.5, "what is going on counts"
+    executor.end_work(103.0)
+    assert supervisor.worked(110.0) == 3.0, "rest does not"
+    executor.set_deadlines(1.5, 2.5)
+    executor.end(0, 1.0, 2.0, DONE)
+    executor.begin_work(110.0)
+    assert supervisor.worked(111.0) == 4.0
+    assert executor.deadlines() == (1.5, 2.5)
+
+
 def test_a_slot_is_not_reused_while_an_executor_may_hold_its_record() -> None:
     # An executor holds two batches at most.
     assert 2 * MOST < SLOTS

@@ -13,6 +13,8 @@ from taskbridge.exceptions import ConfigurationError, PublishAmbiguous
 from taskbridge.observation import RunRow
 from taskbridge.testing import FakePublisher, RecordingObserver
 from taskbridge.worker import supervisor as module
+from taskbridge.worker.executors import Executor
+from taskbridge.worker.snapshot import Snapshot
 from taskbridge.worker.source import Assigned, Fetched
 from taskbridge.worker.supervisor import Options, Supervisor
 from taskbridge.worker.tracker import decode_runs
@@ -338,3 +340,79 @@ def test_idle_executors_do_not_make_the_loop_spin_while_a_key_is_busy(world: Wor
     topic.script.append((lambda: topic.committed.get(0) == (2, ""), nothing))
     world.supervise(topic, processes=2, ordered=True)
     assert sum(timeout > 0 for timeout in patient) > 40
+
+
+def test_what_others_see_of_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskbridge.worker.lookout.INTERVAL", 0.0)
+    topic = FakeTopic("ok", "ok", "dead", "die", "requeue-once", "gate:a", "ok")
+    seen: list[Snapshot] = []
+
+    def at(finished: int, held: bool) -> bool:
+        now = world.supervisor.snapshot
+        if (now.finished, now.held > 0) != (finished, held):
+            return False
+        seen.append(now)
+        return True
+
+    topic.script.append((lambda: at(5, held=True), lambda: world.open("a")))
+    topic.script.append((lambda: world.supervisor.snapshot.commits and at(7, held=False), nothing))
+    world.supervise(topic)
+    waiting, ended = seen
+    assert {task: run.count for (task, outcome), run in ended.runs.items() if outcome == "success"} == {
+        "ok": 3,
+        "gate": 1,
+    }
+    assert sum(ended.durations) == 4
+    assert ended.dead_letters == {"rejected": 1, "worker_lost": 1}
+    assert (ended.given_back, ended.unsettled) == (1, 0)
+    assert ended.deaths == {"lost": 1}
+    assert sum(ended.executors.values()) == 1
+    assert waiting.executors["busy"] == 1
+    assert waiting.held + waiting.buffered == 2
+    [partition] = waiting.partitions
+    assert (partition.partition, partition.lag, partition.paused) == (0, 2, False)
+    assert 0.0 < partition.behind < 90.0
+    [partition] = ended.partitions
+    assert (partition.lag, partition.behind) == (0, 0.0)
+    assert ended.failed_commits == 0
+
+
+def test_it_has_joined_once_it_was_told_its_partitions_even_if_these_are_none(world: World) -> None:
+    topic = FakeTopic(assigned=[])
+    joined: list[bool] = []
+    topic.script.append((lambda: joined.append(world.supervisor.joined) is None, nothing))
+    world.supervise(topic)
+    assert joined == [True]
+
+
+def test_a_loop_that_turns_says_so_also_while_it_waits_for_what_runs(world: World) -> None:
+    topic = FakeTopic("gate:a")
+    times: list[float] = []
+
+    def going_on() -> bool:
+        times.append(world.supervisor.turned_at)
+        return len(set(times)) >= 3
+
+    receive = Executor.receive
+
+    def receive_and_look(self: Executor) -> list[tuple[object, ...]]:
+        if world.supervisor._stopping and going_on():
+            world.open("a")
+        return receive(self)
+
+    topic.script.append((going_on, nothing))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Executor, "receive", receive_and_look)
+        topic.script.append((lambda: times.clear() is None, nothing))
+        world.supervise(topic)
+    assert len(set(times)) >= 3
+    assert times == sorted(times)
+
+
+def test_how_busy_it_is_is_committed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskbridge.worker.lookout.INTERVAL", 0.0)
+    topic = FakeTopic("gate:a", assigned=[Assigned(0, 0, ""), Assigned(1, 0, "")])
+    topic.script.append((lambda: (topic.busy.get(1) or 0.0) > 0.5, lambda: world.open("a")))
+    topic.script.append((lambda: topic.committed.get(0) == (1, "") and topic.busy[1] is not None, nothing))
+    world.supervise(topic)
+    assert topic.committed == {0: (1, ""), 1: (0, "")}

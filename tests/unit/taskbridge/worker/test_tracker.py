@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskbridge.worker.tracker import METADATA_MOST, PartitionTracker, decode_runs, merge
+from taskbridge.worker.tracker import METADATA_MOST, PartitionTracker, busy_of, decode_runs, merge, with_busy
 
 
 def tracker(committed: int, fetched: range, finished: set[int]) -> PartitionTracker:
@@ -179,3 +179,39 @@ def test_metadata_stays_below_what_brokers_refuse_and_forgets_only_the_far_end()
     after = PartitionTracker(0, metadata)
     skipped = {offset for offset in range(8_000) if not after.fetched(offset)}
     assert skipped == {offset for offset in finished if offset <= max(skipped)}
+
+
+def test_how_many_records_are_left_and_since_when() -> None:
+    tracker = PartitionTracker(10, "v=1;beyond=2.3.4.1")
+    assert (tracker.left(30), tracker.oldest()) == (20 - 3 - 1, 0.0)
+    for offset, written in ((10, 5.0), (11, 6.0), (12, 7.0)):
+        tracker.fetched(offset, written)
+    assert (tracker.left(30), tracker.oldest()) == (16, 5.0)
+    tracker.finish(10)
+    assert (tracker.left(30), tracker.oldest()) == (15, 6.0)
+    tracker.finish(11)
+    assert (tracker.left(30), tracker.oldest()) == (14, 0.0)
+    assert tracker.left(5) == 0, "an end that is known from earlier on"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "busy", "text"),
+    [
+        ("", None, ""),
+        ("v=1;beyond=1.2", None, "v=1;beyond=1.2"),
+        ("", 0.0, "v=1;busy=0.00"),
+        ("v=1;beyond=1.2", 0.426, "v=1;busy=0.43;beyond=1.2"),
+    ],
+)
+def test_how_busy_the_worker_is_stands_beside_what_is_finished(metadata: str, busy: float | None, text: str) -> None:
+    assert with_busy(metadata, busy) == text
+    assert busy_of(text) == (None if busy is None else round(busy, 2))
+    assert decode_runs(5, text) == decode_runs(5, metadata)
+    assert PartitionTracker(5, text).metadata() == metadata
+
+
+@pytest.mark.parametrize(
+    "metadata", ["v=1;busy=", "v=1;busy=x", "v=1;busy=nan", "v=1;busy=1.5", "v=2;busy=0.5", "busy"]
+)
+def test_a_busy_fraction_that_cannot_be_one_is_not_known(metadata: str) -> None:
+    assert busy_of(metadata) is None

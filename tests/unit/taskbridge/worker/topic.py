@@ -9,6 +9,7 @@ from threading import Event
 
 from taskbridge.exceptions import BrokerUnavailable
 from taskbridge.worker.source import Assigned, Fetched
+from taskbridge.worker.tracker import busy_of
 from tests.unit.taskbridge.worker.entries import headers
 
 PATIENCE = 15.0
@@ -20,7 +21,7 @@ class FakeTopic:
     A RecordSource.
 
     `script` holds (condition, action): at each poll the first one's action is taken once its condition holds. When none
-    is left, `at_end` is called.
+    is left, `at_end` is called. Commits are kept without the busy fraction, which stands in `busy`.
     """
 
     def __init__(self, *values: str, partition: int = 0, assigned: Sequence[Assigned] | None = None) -> None:
@@ -29,6 +30,7 @@ class FakeTopic:
         self.at_end: Callable[[], object] = lambda: None
         self.commits: list[tuple[dict[int, tuple[int, str]], bool]] = []
         self.committed: dict[int, tuple[int, str]] = {}
+        self.busy: dict[int, float | None] = {}
         self.paused: set[int] = set()
         self.calls: list[tuple[str, list[int]]] = []
         self.failing = False
@@ -36,6 +38,7 @@ class FakeTopic:
         self._waiting: deque[Fetched] = deque()
         self._ends: dict[int, int] = {}
         self._mine: set[int] = set()
+        self._joined = False
         self._deadline = time.monotonic() + PATIENCE
         self.put(*values, partition=partition)
 
@@ -45,7 +48,7 @@ class FakeTopic:
             offset = self._ends.get(partition, 0)
             self._ends[partition] = offset + 1
             found = headers(task=value.partition(":")[0], task_id=f"{partition}-{offset}")
-            self._waiting.append(Fetched(partition, offset, b"k", value.encode(), found))
+            self._waiting.append(Fetched(partition, offset, b"k", value.encode(), found, time.time()))
 
     def open(
         self,
@@ -56,7 +59,11 @@ class FakeTopic:
         self._on_assigned, self._on_revoked, self._on_lost = on_assigned, on_revoked, on_lost
         self.script.appendleft((lambda: True, self._assign))
 
+    def joined(self) -> bool:
+        return self._joined
+
     def _assign(self) -> None:
+        self._joined = True
         self._mine = {one.partition for one in self.assigned}
         self._on_assigned(self.assigned)
 
@@ -91,9 +98,11 @@ class FakeTopic:
         return found
 
     def commit(self, offsets: Mapping[int, tuple[int, str]], wait: bool) -> None:
-        self.commits.append((dict(offsets), wait))
+        plain = {number: (offset, _without_busy(metadata)) for number, (offset, metadata) in offsets.items()}
+        self.busy.update({number: busy_of(metadata) for number, (_, metadata) in offsets.items()})
+        self.commits.append((plain, wait))
         if not self.failing:
-            self.committed.update(offsets)
+            self.committed.update(plain)
         elif wait:
             raise BrokerUnavailable("the offsets could not be committed: no answer")
         else:
@@ -111,5 +120,13 @@ class FakeTopic:
         self.calls.append(("resume", list(partitions)))
         self.paused.difference_update(partitions)
 
+    def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        return {number: self._ends[number] for number in partitions if number in self._ends}
+
     def close(self) -> None:
         self.revoke(*sorted(self._mine))
+
+
+def _without_busy(metadata: str) -> str:
+    kept = [part for part in metadata.split(";") if not part.startswith("busy=")]
+    return ";".join(kept) if len(kept) > 1 else ""

@@ -1,0 +1,91 @@
+{{- define "kafka.name" -}}
+{{- default .Release.Name .Values.clusterName | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "kafka.selectorLabels" -}}
+app.kubernetes.io/name: kafka
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- /* Labels of a resource; takes (dict "context" $ "component" "brokers"). */ -}}
+{{- define "kafka.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version | replace "+" "_" }}
+{{ include "kafka.selectorLabels" .context }}
+app.kubernetes.io/version: {{ .context.Values.kafka.version | quote }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/part-of: taskbridge
+app.kubernetes.io/managed-by: {{ .context.Release.Service }}
+{{- with .context.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "kafka.profile" -}}
+{{- index .Values.profiles .Values.profile | toYaml -}}
+{{- end -}}
+
+{{- /* Where the application and its users are. */ -}}
+{{- define "kafka.userNamespace" -}}
+{{- default .Release.Namespace .Values.users.namespace -}}
+{{- end -}}
+
+{{- define "kafka.bootstrapServers" -}}
+{{- if eq .Values.mode "external" -}}
+{{- .Values.external.bootstrapServers -}}
+{{- else -}}
+{{- printf "%s-kafka-bootstrap.%s.svc:%v" (include "kafka.name" .) .Release.Namespace .Values.listener.port -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "kafka.securityProtocol" -}}
+{{- if eq .Values.mode "external" -}}
+{{- .Values.external.securityProtocol -}}
+{{- else -}}
+{{- ternary "SASL_SSL" "SASL_PLAINTEXT" .Values.listener.tls -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "kafka.caSecret" -}}
+{{- if .Values.clientTls.caSecret -}}
+{{- .Values.clientTls.caSecret -}}
+{{- else if and (eq .Values.mode "strimzi") (eq (include "kafka.userNamespace" .) .Release.Namespace) -}}
+{{- printf "%s-cluster-ca-cert" (include "kafka.name" .) -}}
+{{- else -}}
+{{- printf "%s-kafka-ca" .Values.topics.prefix -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* A user's name, which is also that of its KafkaUser and its Secret; takes (dict "context" $ "role" "web"). */ -}}
+{{- define "kafka.userName" -}}
+{{- printf "%s-%s" .context.Values.topics.prefix .role | replace "_" "-" -}}
+{{- end -}}
+
+{{- /* The name of a topic's resource, by the rule of `taskbridge topics --format strimzi`: what Kubernetes refuses is replaced, and the name then told apart by a digest. */ -}}
+{{- define "kafka.topicResource" -}}
+{{- $name := regexReplaceAll "[^a-z0-9.-]" (lower .) "-" -}}
+{{- $name = regexReplaceAll "(^|\\.)[-.]+" $name "${1}" -}}
+{{- $name = regexReplaceAll "[-.]+(\\.|$)" $name "${1}" -}}
+{{- if eq $name . -}}
+{{- $name -}}
+{{- else -}}
+{{- printf "%s-%s" $name (sha256sum . | trunc 8) | trimPrefix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The longest retention of any topic, in milliseconds: what the observations are kept for, too. */ -}}
+{{- define "kafka.longestRetention" -}}
+{{- $longest := 0 -}}
+{{- range .Values.topics.services -}}
+{{- $longest = max $longest (int64 (default $.Values.topics.retentionMs .retentionMs)) -}}
+{{- end -}}
+{{- $longest -}}
+{{- end -}}
+
+{{- /* Replicas of Kafka's and Connect's own topics; -1, the brokers' default, where the brokers are not ours. */ -}}
+{{- define "kafka.replicationFactor" -}}
+{{- if eq .Values.mode "external" -}}
+-1
+{{- else -}}
+{{- (include "kafka.profile" . | fromYaml).replicationFactor -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,264 @@
+"""Alerts and dashboards ask for metrics that the bridge has, by labels that these have, and say what they mean."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import promql_parser
+import pytest
+import yaml
+
+from taskbridge.adapters.monitoring.families import FAMILIES
+from taskbridge.adapters.monitoring.samples import CAUSES, REASONS, SERVERS, of_dispatch, of_worker
+from taskbridge.observation import Outcome
+from taskbridge.worker.executors import STATES
+from taskbridge.worker.snapshot import Snapshot
+from tests.documents import ROOT
+
+FILES = ROOT / "charts" / "shop" / "files"
+ALERTS = sorted((FILES / "alerts").glob("*.yaml"))
+BOARDS = sorted((FILES / "dashboards").glob("*.json"))
+
+OF_THE_TARGET = {"namespace", "pod", "container", "job", "instance"}
+"""Labels that Prometheus adds to whatever a pod tells."""
+
+METRICS = {
+    name: {*family.labels, *OF_THE_TARGET, *extra}
+    for family in FAMILIES
+    for name, extra in (
+        [(f"{family.name}_bucket", ["le"]), (f"{family.name}_sum", []), (f"{family.name}_count", [])]
+        if family.kind == "histogram"
+        else [(family.name, [])]
+    )
+}
+
+WORDS = {
+    "role": {"live", "shadow"},
+    "outcome": set(get_args(Outcome)),
+    "road": {"celery", "kafka", "delayed", "outbox"},
+    "fate": {"sent", "lost"},
+    "reason": {*REASONS, "refused", "breaker", "unsupported", "ambiguous"},
+    "cause": set(CAUSES),
+    "state": set(STATES),
+    "server": set(SERVERS.values()),
+}
+"""What these labels may say."""
+
+COUNTERS = {family.name for family in FAMILIES if family.kind == "counter"}
+
+
+@dataclass(frozen=True)
+class Query:
+    """One expression, and where it stands."""
+
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.place
+
+    @property
+    def parsed(self) -> promql_parser.Expr:
+        # Grafana's own variables stand where PromQL has durations; those in label values are text to it.
+        return promql_parser.parse(self.text.replace("$__rate_interval", "5m"))
+
+    def nodes(self) -> list[Any]:
+        """Return every part of the expression, the outermost first."""
+        found: list[Any] = []
+        promql_parser.walk(self.parsed, pre_visit=found.append)
+        return found
+
+
+def rules() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in ALERTS:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in group["rules"]:
+                yield f"{path.name}:{rule['alert']}", rule
+
+
+def boards() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in BOARDS:
+        yield path.name, json.loads(path.read_text())
+
+
+def panels() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what shows something, and no rows."""
+    for name, board in boards():
+        for panel in board["panels"]:
+            if panel["type"] != "row":
+                yield f"{name}:{panel['title']}", panel
+
+
+RULES, PANELS = dict(rules()), dict(panels())
+QUERIES = [
+    *(Query(place, rule["expr"]) for place, rule in RULES.items()),
+    *(Query(place, target["expr"]) for place, panel in PANELS.items() for target in panel["targets"]),
+]
+
+
+def unknown(query: Query) -> set[str]:
+    """Return the metrics of a query that the bridge does not have, and labels that its metrics do not have."""
+    nodes = query.nodes()
+    selectors = [node for node in nodes if isinstance(node, promql_parser.VectorSelector)]
+    wrong = {str(selector.name) for selector in selectors if selector.name not in METRICS}
+    for selector in selectors:
+        known = METRICS.get(str(selector.name), set())
+        wrong |= {f"{selector.name}{{{matcher.name}}}" for matcher in selector.matchers.matchers} - {
+            f"{selector.name}{{{label}}}" for label in known
+        }
+    for node in nodes:
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+            inside = Query(query.place, node.expr.prettify()).nodes()
+            known = set.union(*(METRICS.get(str(one.name), set()) for one in inside if hasattr(one, "matchers")))
+            wrong |= set(node.modifier.labels) - known
+    return wrong
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_every_metric_and_label_exists(query: Query) -> None:
+    assert unknown(query) == set()
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_counters_are_only_looked_at_as_rates(query: Query) -> None:
+    """A counter by itself tells when its process was started. (Whether it is there at all, `unless` may ask.)"""
+    bare = Query(query.place, query.text.partition("unless")[0])
+    ranges = {node.vector_selector.name for node in bare.nodes() if isinstance(node, promql_parser.MatrixSelector)}
+    named = {node.name for node in bare.nodes() if isinstance(node, promql_parser.VectorSelector)}
+    assert (named & COUNTERS) <= ranges
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("sum(taskbridge_nothing)", {"taskbridge_nothing"}),
+        ('taskbridge_relay_trouble{servre="kafka"}', {"taskbridge_relay_trouble{servre}"}),
+        ("sum by (servce) (taskbridge_worker_lag_records)", {"servce"}),
+    ],
+)
+def test_what_does_not_exist_is_found(text: str, wrong: set[str]) -> None:
+    assert unknown(Query("here", text)) == wrong
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_labels_are_compared_with_words_that_they_have(query: Query) -> None:
+    for node in query.nodes():
+        if isinstance(node, promql_parser.VectorSelector):
+            for matcher in node.matchers.matchers:
+                assert set(matcher.value.split("|")) <= WORDS.get(matcher.name, {*matcher.value.split("|")})
+
+
+def test_the_words_are_those_of_the_code() -> None:
+    services = of_dispatch(["orders"], {})
+    told = {
+        (label, word)
+        for family, words, _ in [*services, *of_worker("orders", "live", True, Snapshot())]
+        for label, word in zip(family.labels, words, strict=True)
+        if label in WORDS
+    }
+    assert told >= {(label, word) for label in ("road", "fate", "state", "cause") for word in WORDS[label]}
+    assert told <= {(label, word) for label, words in WORDS.items() for word in words}
+
+
+def test_every_metric_is_shown_somewhere() -> None:
+    asked = {
+        str(node.name) for query in QUERIES for node in query.nodes() if isinstance(node, promql_parser.VectorSelector)
+    }
+    bases = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked} | asked
+    assert {family.name for family in FAMILIES} <= bases
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+    assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+    assert rule["alert"].startswith("Taskbridge")
+    assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+    assert set(rule["annotations"]) == {"summary", "description"}
+    assert all(text.strip() for text in rule["annotations"].values())
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_an_alert_names_only_labels_that_it_has(rule: dict[str, Any]) -> None:
+    used = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+    kept = {
+        label
+        for node in Query(rule["alert"], rule["expr"]).nodes()
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None
+        for label in node.modifier.labels
+    }
+    assert used <= kept
+
+
+def test_every_alert_has_a_name_of_its_own() -> None:
+    names = [rule["alert"] for rule in RULES.values()]
+    groups = [group["name"] for path in ALERTS for group in yaml.safe_load(path.read_text())["groups"]]
+    assert len(set(names)) == len(names) > 20
+    assert len(set(groups)) == len(groups)
+
+
+def test_an_alert_can_be_seen_on_a_dashboard() -> None:
+    def names(queries: list[Query]) -> set[Any]:
+        nodes = [node for query in queries for node in query.nodes()]
+        return {node.name for node in nodes if isinstance(node, promql_parser.VectorSelector)}
+
+    alerting = names([Query(place, rule["expr"]) for place, rule in RULES.items()])
+    shown = names([query for query in QUERIES if query.place in PANELS])
+    assert alerting <= shown
+
+
+@pytest.mark.parametrize(("name", "board"), list(boards()), ids=[path.name for path in BOARDS])
+def test_a_dashboard_is_whole(name: str, board: dict[str, Any]) -> None:
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
+    assert board["uid"] == f"taskbridge-{name.removesuffix('.json')}"
+    assert board["description"]
+    variables = {variable["name"] for variable in board["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(board))) - {"__rate_interval", "__all"}
+    assert used <= variables
+    assert {"datasource", "namespace"} <= variables
+
+
+@pytest.mark.parametrize(("name", "board"), list(boards()), ids=[path.name for path in BOARDS])
+def test_panels_do_not_overlap(name: str, board: dict[str, Any]) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+
+
+@pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
+def test_a_panel_says_what_it_shows_and_in_which_unit(panel: dict[str, Any]) -> None:
+    assert panel["description"].endswith((".", "?"))
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    assert [target["refId"] for target in panel["targets"]] == [*"ABCDEFG"[: len(panel["targets"])]]
+
+
+@pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
+def test_a_panel_keeps_to_the_namespace_that_was_chosen(panel: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        for node in Query("", target["expr"]).nodes():
+            if isinstance(node, promql_parser.VectorSelector):
+                assert any(matcher.value == "$namespace" for matcher in node.matchers.matchers)
+
+
+def test_the_platform_alerts_parse() -> None:
+    rule = yaml.safe_load((ROOT / "k8s" / "alerts" / "kafka.yaml").read_text())
+    assert rule["kind"] == "PrometheusRule"
+    found = [one for group in rule["spec"]["groups"] for one in group["rules"]]
+    assert len(found) > 5
+    for one in found:
+        promql_parser.parse(one["expr"])
+        assert one["labels"]["severity"] in {"info", "warning", "critical"}
+        assert set(one["annotations"]) == {"summary", "description"}

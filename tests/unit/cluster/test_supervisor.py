@@ -1,0 +1,73 @@
+"""What ends while others wait for it is said, with the end of its log."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from cluster.api import Api
+from cluster.certificates import Authority, write_service_account_key
+from cluster.errors import ClusterError, ComponentEnded
+from cluster.supervisor import Supervisor, wait_until
+
+
+def test_a_program_that_ends_early_is_named_with_its_log(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path)
+    supervisor.start("etcd", ["sh", "-c", "echo 'the disk is full' >&2; exit 7"])
+    with pytest.raises(ComponentEnded, match=r"(?s)etcd ended with status 7\..*etcd\.log:\n    the disk is full"):
+        supervisor.wait_until(lambda: False, "Etcd was not ready", 60.0)
+
+
+def test_what_takes_too_long_is_said() -> None:
+    with pytest.raises(ClusterError, match=r"The nodes were not Ready within 0 s\."):
+        wait_until(lambda: False, "The nodes were not Ready", 0)
+
+
+def test_what_is_there_is_not_waited_for() -> None:
+    wait_until(lambda: True, "Nothing", 0)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    made = Authority(tmp_path / "pki")
+    made.create()
+    return made
+
+
+def test_certificates_are_the_authoritys_and_no_authority_themselves(authority: Authority) -> None:
+    authority.issue("server", "/CN=server", ["localhost"], [IPv4Address("10.96.0.1")])
+    command = ["openssl", "verify", "-purpose", "sslserver", "-verify_ip", "10.96.0.1", "-CAfile", "ca.crt"]
+    subprocess.run([*command, "server.crt"], cwd=authority.folder, check=True, capture_output=True)
+    text = ["openssl", "x509", "-noout", "-text", "-in", "server.crt"]
+    shown = subprocess.run(text, cwd=authority.folder, check=True, capture_output=True, text=True).stdout
+    assert "CA:FALSE" in shown
+    assert "DNS:localhost, IP Address:10.96.0.1" in shown
+
+
+def test_a_kubeconfig_is_its_owners_alone_and_can_be_used(authority: Authority, tmp_path: Path) -> None:
+    authority.issue("admin", "/O=system:masters/CN=admin")
+    path = tmp_path / "kubeconfig"
+    authority.write_kubeconfig(path, "admin", "https://127.0.0.1:1", "here")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert json.loads(path.read_text())["current-context"] == "here"
+    # Nobody listens there: that is what it says, not that the key is wrong.
+    assert Api(path).is_ready() is False
+
+
+def test_a_key_of_somebody_else_is_noticed(authority: Authority, tmp_path: Path) -> None:
+    authority.issue("admin", "/CN=admin")
+    authority.issue("other", "/CN=other")
+    (authority.folder / "admin.key").write_bytes((authority.folder / "other.key").read_bytes())
+    authority.write_kubeconfig(tmp_path / "kubeconfig", "admin", "https://127.0.0.1:1", "here")
+    with pytest.raises(ssl.SSLError):
+        Api(tmp_path / "kubeconfig")
+
+
+def test_tokens_are_signed_with_a_key_of_their_own(authority: Authority) -> None:
+    write_service_account_key(authority.folder)
+    assert b"PUBLIC KEY" in (authority.folder / "sa.pub").read_bytes()

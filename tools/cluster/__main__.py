@@ -1,0 +1,5 @@
+"""Entry point of `python -m cluster`."""
+
+from cluster.cli import main
+
+main()

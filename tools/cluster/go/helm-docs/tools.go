@@ -1,0 +1,8 @@
+//go:build tools
+
+// Package tools names the programs that are built here, so that `go mod tidy` keeps their modules.
+package tools
+
+import (
+	_ "github.com/norwoodj/helm-docs/cmd/helm-docs"
+)

@@ -1,0 +1,3 @@
+module taskbridge.dev/tools/probe
+
+go 1.24.0

@@ -1,0 +1,72 @@
+"""Keeps programs running, as the init process of a namespace does."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from cluster.errors import ClusterError, ComponentEnded
+
+__all__ = ["Supervisor", "wait_until"]
+
+_RESTART_DELAY = 1.0
+_POLL = 0.1
+_TAIL = 12
+
+
+def wait_until(check: Callable[[], bool], what: str, timeout: float, alive: Callable[[], None] | None = None) -> None:
+    """Return once `check` is true; `alive` may raise meanwhile. Raises ClusterError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not check():
+        if alive is not None:
+            alive()
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{what} within {timeout:g} s.")
+        time.sleep(_POLL)
+
+
+class Supervisor:
+    """Starts programs; every one has a log of its own in `logs`."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._commands: dict[str, tuple[Sequence[str], dict[str, str] | None]] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, command: Sequence[str], environment: dict[str, str] | None = None) -> int:
+        """Start the program and return its process number, as seen from here."""
+        self._commands[name] = command, environment
+        with self.log(name).open("ab") as log:
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        self._children[name] = child
+        return child.pid
+
+    def log(self, name: str) -> Path:
+        """Return where the program writes what it has to say."""
+        return self._logs / f"{name}.log"
+
+    def check(self) -> None:
+        """Raise ComponentEnded if any program has."""
+        for name, child in self._children.items():
+            if (status := child.poll()) is not None:
+                lines = self.log(name).read_text(errors="replace").splitlines()[-_TAIL:]
+                end = "\n".join(f"    {line}" for line in lines)
+                raise ComponentEnded(f"{name} ended with status {status}. The end of {self.log(name)}:\n{end}")
+
+    def wait_until(self, check: Callable[[], bool], what: str, timeout: float) -> None:
+        """Return once `check` is true; raises ComponentEnded when a program ends, ClusterError when it is late."""
+        wait_until(check, what, timeout, self.check)
+
+    def keep(self) -> NoReturn:
+        """Start again what ends, and reap what others left, for ever."""
+        while True:
+            pid, status = os.waitpid(-1, 0)
+            for name, child in self._children.items():
+                if child.pid == pid:
+                    child.returncode = os.waitstatus_to_exitcode(status)
+                    print(f"{name} ended with status {child.returncode}; starting it again", flush=True)  # noqa: T201
+                    time.sleep(_RESTART_DELAY)
+                    self.start(name, *self._commands[name])
+                    break

@@ -1,0 +1,5 @@
+"""Entry point of `python -m images`."""
+
+from images.cli import main
+
+main()
