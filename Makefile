@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up down cluster-up cluster-down test test-unit test-soak check lint types imports format bench fieldtrial clean
+.PHONY: help setup demo up down cluster-up cluster-down charts test test-unit test-soak test-cluster check lint types imports format bench fieldtrial clean
 
 ARGS ?=
 # What is exported in the caller's shell for another project must not reach into this one.
@@ -62,6 +62,13 @@ cluster-up: setup ## Start a local Kubernetes of two nodes; needs Linux and root
 
 cluster-down: setup ## End what `make cluster-up` started; nothing is left
 	@$(BIN)/python -m cluster down $(ARGS)
+
+charts: setup ## Lint, unit-test, score and render every chart in every scenario; builds helm the first time
+	@$(BIN)/python -m charts check
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/charts $(ARGS)
+
+test-cluster: setup ## Install everything on a Kubernetes of two nodes and try it; needs what `cluster-up` needs, buildah and debootstrap
+	@$(BIN)/python -m pytest -v tests/cluster $(ARGS)
 
 # Test files are shared out between two processes, each with servers of its own: most tests wait more than they compute.
 test: setup ## Run all tests, against a real PostgreSQL, Redis and Kafka

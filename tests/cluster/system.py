@@ -19,7 +19,7 @@ from tests.cluster.kube import Kube
 
 KAFKA = "kafka.kafka.svc.cluster.local:9092"
 
-SERVICES = ("orders", "inventory", "fraud", "payments", "notifications")
+SERVICES = ("orders", "inventory", "fraud", "payments", "payouts", "notifications")
 """Those that an order passes through."""
 
 

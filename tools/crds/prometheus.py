@@ -15,6 +15,7 @@ __all__ = ["KINDS", "MODULE", "VERSION", "make_prometheus"]
 
 MODULE = "github.com/prometheus-operator/prometheus-operator"
 VERSION = "v0.86.1"
+_GO = Path(__file__).parent / "go"
 KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
 
 
@@ -33,8 +34,10 @@ def make_prometheus(report: Callable[[str], None]) -> Path:
                 "Go (Debian, Ubuntu: `apt install golang-go`; macOS: `brew install go`)."
             )
         report(f"Fetching the Prometheus operator's definitions ({MODULE} {VERSION}, only this once) …")
-        # Outside of any module: a go.mod of ours would be asked for its opinion.
+        # In a copy of our module, whose go.sum says what the download must be, and which Go may write to.
         with tempfile.TemporaryDirectory(prefix="prometheus-crds-") as scratch:
+            for name in ("go.mod", "go.sum"):
+                shutil.copy(_GO / name, scratch)
             outcome = subprocess.run(
                 [go, "mod", "download", "-json", f"{MODULE}@{VERSION}"],
                 capture_output=True,

@@ -30,7 +30,7 @@ from standin.resources import Acl, Topic, User
 
 __all__ = ["Broker"]
 
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 """Seconds for one question."""
 
 ITERATIONS = 4096
