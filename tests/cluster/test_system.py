@@ -134,7 +134,7 @@ def test_an_upgrade_and_a_rollback_move_neither_replicas_nor_stage(system: Syste
     system.install("shop", "shop", "shop", values, folder)
     system.kube.run("scale", "--namespace", "shop", "deployment/shop-worker-orders", "--replicas=2")
     _wait_for_replicas(system, "shop-worker-orders", 2)
-    stages = system.bridge("status", "--json")
+    stages = system.bridge("status", *MOVED, "--json")
     load = system.kube.start(
         "exec", "--namespace", "shop", "deployment/shop-cli", "--", "python", "manage.py", "traffic", "--rate", "3",
         "--seconds", "20", "--json",
@@ -146,10 +146,10 @@ def test_an_upgrade_and_a_rollback_move_neither_replicas_nor_stage(system: Syste
     said, _ = load.communicate(timeout=240)
     assert load.returncode == 0, said
     _wait_for_replicas(system, "shop-worker-orders", 2)
-    assert _stages(system.bridge("status", "--json")) == _stages(stages)
+    assert _stages(system.bridge("status", *MOVED, "--json")) == _stages(stages)
     system.kube.helm("rollback", "shop", "--namespace", "shop", "--wait", "--timeout", "8m")
     _wait_for_replicas(system, "shop-worker-orders", 2)
-    assert _stages(system.bridge("status", "--json")) == _stages(stages)
+    assert _stages(system.bridge("status", *MOVED, "--json")) == _stages(stages)
     after = _settled(system)
     assert after["ok"], after
 
