@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up down cluster-up cluster-down charts test test-unit test-soak test-cluster check lint types imports format bench fieldtrial clean
+.PHONY: help setup demo up down cluster-up cluster-down cluster-packages charts test test-unit test-soak test-cluster check lint types imports format bench fieldtrial clean
 
 ARGS ?=
 # What is exported in the caller's shell for another project must not reach into this one.
@@ -62,6 +62,13 @@ cluster-up: setup ## Start a local Kubernetes of two nodes; needs Linux and root
 
 cluster-down: setup ## End what `make cluster-up` started; nothing is left
 	@$(BIN)/python -m cluster down $(ARGS)
+
+cluster-packages: setup ## Install the Debian packages that cluster and images need; as root, on Debian or Ubuntu
+	@missing="$$($(BIN)/python -m cluster packages --missing)"; \
+	for name in buildah debootstrap; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	if [ -n "$$missing" ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $$missing; \
+	fi
 
 charts: setup ## Lint, unit-test, score and render every chart in every scenario; builds helm the first time
 	@$(BIN)/python -m charts check
