@@ -17,6 +17,8 @@ pytestmark = pytest.mark.services
 def live(bridged: Project) -> Project:
     """The project, with all keys of `work` on Kafka."""
     bridged.stand("work", "live", 10_000)
+    # Celery's default: one that revokes knows nothing of the project but its broker.
+    bridged.environment["BRIDGED_CONTROL"] = "celery"
     return bridged
 
 

@@ -20,6 +20,8 @@ def configure(app: Celery) -> Any:
         broker_url=os.environ["REDIS_URL"],
         result_backend=os.environ["REDIS_URL"],
         task_default_queue=os.environ["BRIDGED_PREFIX"],
+        # Workers of other projects on the same Redis, of the same name, are neither asked nor told.
+        control_exchange=os.environ.get("BRIDGED_CONTROL", os.environ["BRIDGED_PREFIX"]),
         accept_content=json.loads(os.environ.get("BRIDGED_ACCEPTS", '["json"]')),
         broker_connection_retry_on_startup=True,
         result_extended=True,
