@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache, reduce
+from functools import cache
 from typing import Any
 
 import pytest
@@ -67,7 +67,10 @@ def test_init_containers_are_called_as_it_says(release: list[dict[str, Any]]) ->
 def test_secrets_are_named_by_values_that_exist() -> None:
     for cells in rows(section(PAGE, "Secrets"), "value"):
         for path in [codes(cells[0])[0], *re.findall(r"\(`([\w.]+)`\)", cells[1])]:
-            reduce(lambda found, key: found[key], path.split("."), values())
+            found = values()
+            for key in path.split("."):
+                assert key in found, path
+                found = found[key]
 
 
 def test_every_secret_of_a_pod_is_listed(release: list[dict[str, Any]]) -> None:
