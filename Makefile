@@ -40,7 +40,7 @@ $(READY):
 		exit 1; \
 	}
 	@echo "Installing the packages of constraints.txt ..."
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[shop,report,dev]' || { \
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[shop,report,operator,dev]' || { \
 		echo "The packages could not be installed: pip's message above says why; behind a proxy or a mirror, tell pip of it" \
 			"(PIP_INDEX_URL, HTTPS_PROXY, or pip.conf), then run make again." >&2; \
 		exit 1; \

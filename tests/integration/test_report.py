@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from taskbridge.adapters.kafka.cluster import Cluster
 from taskbridge.adapters.kafka.observations import KafkaObservationLog
 from taskbridge.cli.report import report
 from taskbridge.cutover import Flag, Stage
@@ -38,8 +39,8 @@ def settings(kafka_bootstrap: str, topic_prefix: str) -> Settings:
 def topic(settings: Settings) -> Iterator[str]:
     name = settings.observations_topic
     admin = AdminClient(settings.kafka.client_config())
-    for created in admin.create_topics([NewTopic(name, PARTITIONS, 1)]).values():
-        created.result(30)
+    # Not by `admin`: a topic that was created is not at once one that can be read.
+    Cluster(settings.kafka, timeout=60.0).create([NewTopic(name, PARTITIONS, 1)])
     yield name
     for deleted in admin.delete_topics([name]).values():
         deleted.result(30)
@@ -128,6 +129,7 @@ def run_report(monkeypatch: pytest.MonkeyPatch, settings: Settings, *arguments: 
     bridge = SimpleNamespace(settings=settings, store=SimpleNamespace(flags_since=lambda _: [flag]))
     monkeypatch.setattr("taskbridge.cli.context.load_bridge", lambda _: bridge)
     result = CliRunner().invoke(report, [*arguments, "--json"])
+    assert isinstance(result.exception, SystemExit | None), result.exception
     assert result.exit_code != 2, result.stderr
     return result.exit_code, json.loads(result.stdout)
 

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from taskbridge.adapters.kafka.cluster import Cluster
+from taskbridge.settings import KafkaSettings
 from tests.integration.faults.scene import Scene
 from tests.project.harness import Console, Project, wait_for
 
@@ -51,7 +53,7 @@ def test_a_cutover_that_makes_no_sense(commands: Commands, words: tuple[str, ...
 def test_a_topic_with_another_number_of_partitions(scene: Scene) -> None:
     admin = AdminClient({"bootstrap.servers": scene.kafka.url})
     name = f"{scene.project.prefix}.elsewhere"
-    admin.create_topics([NewTopic(name, 3, 1)])[name].result()
+    Cluster(KafkaSettings(scene.kafka.url), timeout=60.0).create([NewTopic(name, 3, 1)])
     for words in (("cutover", "elsewhere", "mirror"), ("topics",)):
         done = scene.project.cli(*words, check=False)
         assert done.returncode == 2

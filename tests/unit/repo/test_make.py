@@ -79,7 +79,7 @@ def test_setup_is_done_once_and_again_when_what_it_rests_on_changes(checkout: Pa
     command = ["make", "setup", f"PYTHON={python}"]
     assert run(command, checkout).returncode == 0
     told = (checkout / "told").read_text().splitlines()
-    assert told == ["-m pip install --quiet -c constraints.txt -e .[shop,report,dev]", "-m devstack fetch"]
+    assert told == ["-m pip install --quiet -c constraints.txt -e .[shop,report,operator,dev]", "-m devstack fetch"]
     assert run(command, checkout).returncode == 0
     assert (checkout / "told").read_text().splitlines() == told
     with (checkout / "constraints.txt").open("a") as file:

@@ -1,0 +1,1 @@
+"""Scales Kafka consumers on Kubernetes by seconds behind, and carries kubectl's requests to the bridge."""

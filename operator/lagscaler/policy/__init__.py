@@ -1,0 +1,1 @@
+"""How many replicas a consumer needs: pure functions of what was seen, without any I/O."""
