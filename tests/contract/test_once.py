@@ -54,7 +54,7 @@ def asked(project: Project, task: str, name: str, **options: Any) -> Any:
     code = (
         f"from bridged import once_tasks as t\nresult = t.{task}.apply_async((), dict(name={name!r}), **{options!r})\n"
     )
-    return project.script(code + "print(json.dumps(result.get(timeout=40)))")
+    return project.script(code + "print(json.dumps(result.get(timeout=80)))")
 
 
 def test_delivered_twice_it_runs_once_and_answers_twice(project: Project, executing: str) -> None:

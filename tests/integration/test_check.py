@@ -95,7 +95,7 @@ def test_topics_unlike_the_settings(settings: Settings) -> None:
     changed = {"cleanup.policy": "compact", "retention.ms": "1000", "max.message.bytes": "1000"}
     entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in changed.items()]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    client.incremental_alter_configs([resource])[resource].result(10)
+    client.incremental_alter_configs([resource])[resource].result(60)
     more = replace(settings.services["orders"], partitions=3)
     wanted = replace(settings, services={**settings.services, "orders": more})
 
@@ -174,12 +174,12 @@ def test_denied_and_absent_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> No
         ]
         client = AdminClient({"bootstrap.servers": bootstrap})
         for future in client.create_acls(rules).values():
-            future.result(10)
+            future.result(60)
 
         def found() -> dict[str, str]:
             return failures(KafkaPreflight(settings, ["orders", "fraud"]).lines())
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while f"topic {live}" not in found() and time.monotonic() < deadline:
             time.sleep(0.2)
         failed = found()

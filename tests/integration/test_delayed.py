@@ -237,7 +237,7 @@ def test_a_message_that_a_relay_has_in_its_hands_is_sent_and_not_cancelled(world
         wait_for(lambda: waits_for_a_lock(world), "the wait for the relay")
         claim.begin({"kafka": [row.id], "celery": []})
         claim.finish([row.id], {})
-    thread.join(20)
+    thread.join(60)
 
     assert fates == ["sent"]
     assert world.app.AsyncResult(name).state == "PENDING"
@@ -272,7 +272,7 @@ def test_each_message_is_either_sent_or_cancelled(world: World) -> None:
     for relay in relays:
         relay.stop()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     cancelled = {task_id for task_id, fate in fates.items() if fate == "cancelled"}
     assert cancelled

@@ -92,7 +92,7 @@ class Road:
     def topic(self, topic: str) -> list[Any]:
         consumer = Consumer({**self.settings.kafka.client_config(), "group.id": "look", "enable.auto.commit": False})
         try:
-            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
             ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number))[1] for number in partitions}
             consumer.assign([TopicPartition(topic, number, 0) for number in ends])
             found: list[Any] = []
@@ -255,7 +255,7 @@ def mirrored(tmp_path: Path, fresh_database_url: str, redis_url: str, kafka_boot
 def test_prefork_workers_tell_each_run_once_from_the_first_transition_on(mirrored: Project) -> None:
     worker = mirrored.celery_worker()
     # Both children know the service as `off` when it leaves it.
-    mirrored.script("print(json.dumps([tasks.add.delay(1, n).get(timeout=30) for n in range(4)]))")
+    mirrored.script("print(json.dumps([tasks.add.delay(1, n).get(timeout=80) for n in range(4)]))")
     mirrored.cli("cutover", "work", "mirror")
     ids = mirrored.script(
         "sent = [tasks.add.delay(n, n).id for n in range(40)]\n"

@@ -70,7 +70,7 @@ FILES = {
         import json, sys
         from mysite.mail.tasks import send
         results = [send.delay(user_id) for user_id in range(int(sys.argv[1]))]
-        print(json.dumps([result.get(timeout=60) for result in results]))
+        print(json.dumps([result.get(timeout=80) for result in results]))
     """,
 }
 
@@ -127,7 +127,7 @@ class Reader:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 

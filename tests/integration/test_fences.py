@@ -281,13 +281,13 @@ def test_a_look_goes_on_beside_the_relay_and_what_it_met_is_told_at_the_next(sto
 
     def find(service: str, mine: Callable[[str], bool]) -> str:
         at_it.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         raise BrokerUnavailable("Celery is away")
 
     sides.find = find  # type: ignore[method-assign]
     watch = FenceKeeper(store, SETTINGS, sides, sides)
     watch.lift()
-    assert at_it.wait(10)
+    assert at_it.wait(60)
     watch.lift()
     go_on.set()
     watch.close()

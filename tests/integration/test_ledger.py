@@ -59,14 +59,14 @@ class Elsewhere:
         self._begun, self._go = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ledger, alias, claim, ending))
         self._thread.start()
-        assert self._begun.wait(20)
+        assert self._begun.wait(60)
 
     def _run(self, ledger: DjangoLedger, alias: str, claim: Claim, ending: Ending | None) -> None:
         try:
             with ledger.transaction(claim):
                 execute(alias, "INSERT INTO effect VALUES ('elsewhere')")
                 self._begun.set()
-                assert self._go.wait(20)
+                assert self._go.wait(60)
                 assert ending is not None, "it dies here"
                 ledger.finish(claim, ending)
         except BaseException as error:  # noqa: BLE001 - the test looks at it
@@ -77,7 +77,7 @@ class Elsewhere:
 
     def go_on(self) -> None:
         self._go.set()
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 
@@ -184,7 +184,7 @@ def test_many_claims_at_once_are_granted_to_one(ledger: DjangoLedger, alias: str
     start = threading.Barrier(8)
 
     def contend() -> None:
-        start.wait(20)
+        start.wait(60)
         try:
             claim = ledger.claim(identity, "orders.place", 60.0)
             claims.append(claim)
@@ -202,7 +202,7 @@ def test_many_claims_at_once_are_granted_to_one(ledger: DjangoLedger, alias: str
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(40)
+        thread.join(60)
     assert len(claims) == 8
     assert (ended, effects(alias)) == ([True], ["one"])
     assert ledger.claim(identity, "orders.place", 60.0) == DONE

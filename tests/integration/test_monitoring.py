@@ -40,7 +40,7 @@ def ask(process: Started, path: str) -> tuple[int, str]:
     process.wait_for_output("health and metrics at http://")
     found = re.search(r"health and metrics at http://(\S+)", process.output())
     assert found is not None
-    connection = HTTPConnection(found[1], timeout=10)
+    connection = HTTPConnection(found[1], timeout=60)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

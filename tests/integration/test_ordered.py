@@ -54,7 +54,7 @@ class Producer:
 
     def stop(self) -> int:
         """End it; return how many messages each key got."""
-        output, _ = self.process.communicate(timeout=60)
+        output, _ = self.process.communicate(timeout=90)
         assert self.process.returncode == 0, self.log.read_text()
         return int(output)
 

@@ -43,7 +43,7 @@ def topic(settings: Settings) -> Iterator[str]:
     Cluster(settings.kafka, timeout=60.0).create([NewTopic(name, PARTITIONS, 1)])
     yield name
     for deleted in admin.delete_topics([name]).values():
-        deleted.result(30)
+        deleted.result(60)
 
 
 @pytest.fixture

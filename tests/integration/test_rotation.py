@@ -73,7 +73,7 @@ def set_password(broker: Scram, password: str) -> None:
     for future in client.alter_user_scram_credentials(
         [UserScramCredentialUpsertion(USER, credential, password.encode())]
     ).values():
-        future.result(30)
+        future.result(60)
 
 
 def accepted(broker: Scram, password: str) -> bool:

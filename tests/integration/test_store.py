@@ -179,7 +179,7 @@ def test_connections_are_used_again_and_few_are_kept(store: DjangoStore, alias: 
     barrier = threading.Barrier(8)
 
     def dispatch(_: int) -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         for _ in range(10):
             store.delay(PENDING)
 
@@ -327,7 +327,7 @@ def answers(store: DjangoStore) -> bool:
     return True
 
 
-def wait_for(condition: Callable[[], bool], within: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], within: float = 90.0) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline

@@ -48,7 +48,7 @@ def produce(settings: Settings, topic: str, partition: int, count: int = 1) -> N
 def store_offset(settings: Settings, group: str, topic: str, partition: int, offset: int, metadata: str = "") -> None:
     client = AdminClient(settings.kafka.client_config())
     given = TopicPartition(topic, partition, offset, metadata)
-    client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [given])])[group].result(10)
+    client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [given])])[group].result(60)
 
 
 def with_partitions(settings: Settings, count: int) -> Settings:
@@ -65,7 +65,7 @@ def member(settings: Settings, admin: KafkaAdmin) -> Iterator[Consumer]:
         | {"group.id": settings.group("orders"), "group.protocol": "consumer", "auto.offset.reset": "error"}
     )
     consumer.subscribe([settings.topic("orders")])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not consumer.assignment():
         assert time.monotonic() < deadline
         consumer.poll(0.1)
@@ -87,7 +87,7 @@ def test_missing_topics_are_created_as_configured(admin: KafkaAdmin, settings: S
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     client = AdminClient(settings.kafka.client_config())
     described = client.describe_configs(resources)
-    found = {resource.name: future.result(10) for resource, future in described.items()}
+    found = {resource.name: future.result(60) for resource, future in described.items()}
     assert found[names[0]]["retention.ms"].value == "3600000"
     assert found[names[0]]["cleanup.policy"].value == "delete"
     assert int(found[names[0]]["max.message.bytes"].value) > settings.max_message_bytes

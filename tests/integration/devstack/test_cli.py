@@ -38,7 +38,7 @@ def devstack(tmp_path) -> Iterator[Run]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
 
     yield run
@@ -134,7 +134,7 @@ def test_foreground_runs_until_it_is_told_to_stop(tmp_path, number):
             assert line, "it ended before it was up"
         server = json.loads((tmp_path / "state.json").read_text())["services"]["redis"]["server"]["pid"]
         child.send_signal(number)
-        child.communicate(timeout=20)
+        child.communicate(timeout=90)
     finally:
         child.kill()
         child.communicate()

@@ -60,7 +60,7 @@ def read_database(url: str, statement: str) -> list[tuple]:
 
 def produce(bootstrap: str, topic: str, *values: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, 1)])[topic].result(10)
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(60)
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all"})
     for value in values:
         producer.produce(topic, value.encode())

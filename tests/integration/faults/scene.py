@@ -87,9 +87,9 @@ class Scene:
 
     def _records(self, topic: str) -> list[tuple[str, dict[str, str]]]:
         with closing(self._reader()) as reader:
-            numbers = reader.list_topics(topic, timeout=10).topics[topic].partitions
+            numbers = reader.list_topics(topic, timeout=60).topics[topic].partitions
             places = [TopicPartition(topic, number, 0) for number in numbers]
-            wanted = sum(reader.get_watermark_offsets(place, timeout=10)[1] for place in places)
+            wanted = sum(reader.get_watermark_offsets(place, timeout=60)[1] for place in places)
             reader.assign(places)
             found: list[tuple[str, dict[str, str]]] = []
             while len(found) < wanted:
@@ -106,10 +106,10 @@ class Scene:
 
     def _unfinished(self) -> int:
         with closing(self._reader(self.topic)) as reader:
-            numbers = reader.list_topics(self.topic, timeout=10).topics[self.topic].partitions
+            numbers = reader.list_topics(self.topic, timeout=60).topics[self.topic].partitions
             total = 0
-            for one in reader.committed([TopicPartition(self.topic, number) for number in numbers], timeout=10):
-                end = reader.get_watermark_offsets(one, timeout=10)[1]
+            for one in reader.committed([TopicPartition(self.topic, number) for number in numbers], timeout=60):
+                end = reader.get_watermark_offsets(one, timeout=60)[1]
                 beyond = sum(stop - first for first, stop in decode_runs(one.offset, one.metadata or ""))
                 total += end - one.offset - beyond
             return total

@@ -60,7 +60,7 @@ def test_a_topic_with_another_number_of_partitions(scene: Scene) -> None:
         [line] = done.stderr.splitlines()
         assert line.startswith("error: ")
         assert f"topic {name} has 3 partitions" in line
-    topics = admin.list_topics(timeout=10).topics
+    topics = admin.list_topics(timeout=60).topics
     assert len(topics[name].partitions) == 3
     assert f"{name}.shadow" not in topics, "nothing was created beside it"
 
@@ -110,7 +110,7 @@ def test_in_live_pickle_goes_to_celery_and_what_is_too_large_is_refused(scene: S
 def test_a_task_that_no_worker_knows_is_dead_lettered_and_its_caller_told(scene: Scene, console: Console) -> None:
     settled(console, "live")
     scene.project.kafka_worker(processes=1)
-    error = console.error("app.send_task('bridged.tasks.of_tomorrow', (1,)).get(timeout=30)")
+    error = console.error("app.send_task('bridged.tasks.of_tomorrow', (1,)).get(timeout=80)")
     assert error == "NotRegistered: 'bridged.tasks.of_tomorrow'"
     wait_for(lambda: scene.records(f"{scene.topic}.dlq"), "the dead letter")
     [(_, headers)] = scene.records(f"{scene.topic}.dlq")

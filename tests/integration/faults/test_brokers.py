@@ -65,7 +65,7 @@ class Road:
             admin = AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 5000})
             [made] = admin.create_topics([new], request_timeout=5.0).values()
             try:
-                made.result(10)
+                made.result(60)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
@@ -108,11 +108,11 @@ class Road:
         consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "look", "enable.auto.commit": False})
         try:
             place = TopicPartition(self.settings.topic("orders"), 0, 1)
-            end = consumer.get_watermark_offsets(place, timeout=10)[1]
+            end = consumer.get_watermark_offsets(place, timeout=60)[1]
             consumer.assign([place])
             found: list[Any] = []
             while len(found) < end - 1:
-                found += consumer.consume(end - 1 - len(found), timeout=10)
+                found += consumer.consume(end - 1 - len(found), timeout=60)
             return [decode(record.value(), record.headers())[0].task_id for record in found]
         finally:
             consumer.close()

@@ -63,7 +63,7 @@ def test_a_result_that_celery_gives_up_is_a_dead_letter_and_the_worker_goes_on(
     assert headers["dlq-detail"].startswith("its outcome could not be recorded: ConnectionError: ")
     assert "Error 111" in headers["dlq-traceback"]
     assert set(worker.executors()) == executors, "no process was lost for it"
-    assert console.ask("tasks.add.delay(20, 22).get(timeout=20)") == 42
+    assert console.ask("tasks.add.delay(20, 22).get(timeout=80)") == 42
 
 
 @pytest.mark.parametrize("worker", ["always"], indirect=True)

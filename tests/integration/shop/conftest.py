@@ -83,10 +83,10 @@ class Shop:
         finally:
             running.terminate()
             try:
-                running.wait(20)
+                running.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(running.pid, signal.SIGKILL)
-                running.wait(10)
+                running.wait(60)
 
     def log(self, name: str) -> str:
         """Return what a process has written."""

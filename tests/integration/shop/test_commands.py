@@ -21,7 +21,7 @@ def test_a_missing_variable_is_one_sentence(shop, variable):
 def test_a_missing_variable_is_one_sentence_for_a_worker_too(shop):
     environ = {name: value for name, value in shop.environ.items() if name != "REDIS_URL"}
     command = [sys.executable, "-m", "celery", "-A", "shop.config.celery", "worker"]
-    done = subprocess.run(command, env=environ, cwd=shop.logs, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environ, cwd=shop.logs, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("shop: REDIS_URL is not set")
     assert "Traceback" not in done.stderr
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_traffic_with_its_summary(shop):
     with shop.process("interrupted", *command) as running:
         wait_until("an order", lambda: shop.query("SELECT count(*) FROM orders_order") > before)
         os.kill(running.pid, signal.SIGINT)
-        assert running.wait(20) == 0
+        assert running.wait(60) == 0
     assert '"interrupted": true' in shop.log("interrupted").splitlines()[-1]
     assert "Traceback" not in shop.log("interrupted")
 

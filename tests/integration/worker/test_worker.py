@@ -50,10 +50,10 @@ def dead_letters(live: Project) -> dict[tuple[str, str], dict[str, str]]:
     consumer = Consumer({"bootstrap.servers": live.environment["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "reader"})
     try:
         topic = f"{live.prefix}.work.dlq"
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
         wanted = 0
         for number in partitions:
-            wanted += consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
+            wanted += consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=60)[1]
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         found: list[dict[str, str]] = []
         while len(found) < wanted:
@@ -73,8 +73,8 @@ def uncommitted(live: Project) -> set[str]:
         topic = f"{live.prefix}.work"
         partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
         ids: set[str] = set()
-        for one in consumer.committed(partitions, timeout=10):
-            end = consumer.get_watermark_offsets(one, timeout=10)[1]
+        for one in consumer.committed(partitions, timeout=60):
+            end = consumer.get_watermark_offsets(one, timeout=60)[1]
             finished: set[int] = set()
             position = one.offset
             lengths = [int(text) for text in (one.metadata or "").partition("beyond=")[2].split(".") if text]
@@ -119,7 +119,7 @@ def test_asked_twice_the_worker_ends_at_once(live: Project, worker: Started) -> 
     worker.process.send_signal(signal.SIGINT)
     worker.wait_for_output("stopping")
     worker.process.send_signal(signal.SIGINT)
-    assert worker.process.wait(10) == 0
+    assert worker.process.wait(60) == 0
     assert not ended(live, ids)
     live.kafka_worker()
     wait_for(lambda: ended(live, ids), "the task's second run")
@@ -205,7 +205,7 @@ def test_records_that_cannot_run_are_dead_lettered(live: Project, worker: Starte
     assert Counter(letter["dlq-reason"] for letter in letters) == {"malformed": 6, "unknown_task": 1}
     assert all(letter["dlq-topic"] == topic and letter["dlq-offset"].isdecimal() for letter in letters)
     assert any("pickle never is" in letter["dlq-detail"] for letter in letters)
-    result = live.script("print(json.dumps(tasks.add.delay(20, 22).get(timeout=20)))")
+    result = live.script("print(json.dumps(tasks.add.delay(20, 22).get(timeout=80)))")
     assert result == 42
 
 

@@ -22,7 +22,7 @@ def run(command: list[str], folder: Path = ROOT, **environment: str) -> subproce
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -25,7 +25,7 @@ def test_a_loop_is_healthy_while_it_turns() -> None:
 
 
 def ask(address: str, path: str) -> tuple[int, str]:
-    connection = HTTPConnection(address, timeout=10)
+    connection = HTTPConnection(address, timeout=60)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

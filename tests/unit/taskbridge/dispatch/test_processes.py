@@ -45,7 +45,7 @@ def test_a_forked_child_begins_anew() -> None:
         child.start()
     assert receiver.poll(10)
     (source, number), counted = receiver.recv()
-    child.join(10)
+    child.join(60)
     assert (number, counted, child.exitcode) == (1, 0, 0)
     assert source != numbering.source
     assert f":{child.pid}:" in source

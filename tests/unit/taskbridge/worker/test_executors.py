@@ -21,7 +21,7 @@ def executor(tmp_path: Path) -> Iterator[Executor]:
     for name in ("a", "b"):
         (tmp_path / name).touch()
     found.stop()
-    found.join(5.0)
+    found.join(60)
 
 
 def settle(executor: Executor) -> list[int]:

@@ -28,7 +28,7 @@ def mock_broker() -> Iterator[str]:
     for topic in TOPICS:
         host.produce(topic, b"made")
     assert host.flush(10) == 0
-    brokers = host.list_topics(timeout=10).brokers.values()
+    brokers = host.list_topics(timeout=60).brokers.values()
     yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
     # Clients that a test left notice that this broker goes; nobody needs to read it.
     logging.getLogger("taskbridge.kafka").addHandler(logging.NullHandler())
@@ -47,9 +47,9 @@ def consume(mock_broker: str) -> Iterator[Callable[..., list[Any]]]:
             {"bootstrap.servers": mock_broker, "group.id": f"g{len(consumers)}", "enable.auto.commit": False}
         )
         consumers.append(consumer)
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
         ends = [
-            TopicPartition(topic, number, consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1])
+            TopicPartition(topic, number, consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=60)[1])
             for number in partitions
         ]
         consumer.assign(ends)
@@ -89,4 +89,4 @@ def black_hole() -> Iterator[str]:
     server.close()
     for connection in taken:
         connection.close()
-    thread.join(5)
+    thread.join(60)

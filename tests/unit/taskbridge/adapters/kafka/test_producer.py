@@ -203,7 +203,7 @@ def test_a_fork_leaves_both_processes_able_to_publish_and_to_end(
     read = consume(LIVE)
     root = str(Path(__file__).parents[5])
     script = FORKS.format(path=[root, *sys.path], bootstrap=mock_broker, publishes=publishes)
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], timeout=120, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     expected = {(b"parent", b"first"), (b"parent", b"copy"), (b"parent", b"second")}
     if publishes:

@@ -24,7 +24,7 @@ class World:
         )
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, bytes]:
-        connection = HTTPConnection(self.server.address, timeout=10)
+        connection = HTTPConnection(self.server.address, timeout=60)
         try:
             connection.request(method, path, headers=headers)
             response = connection.getresponse()

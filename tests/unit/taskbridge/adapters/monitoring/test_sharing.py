@@ -43,7 +43,7 @@ def count_in_a_child(counters: Counters, end: Event) -> None:
     """Count in a forked process, and end as Celery's do: without a word to what is registered for the end."""
     counters.add("orders", "kafka")
     counters.add("orders", "kafka")
-    end.wait(30)
+    end.wait(60)
     os._exit(0)
 
 
@@ -61,7 +61,7 @@ def test_processes_are_added_up_also_those_that_were_forked_and_have_ended(folde
     wait_for(lambda: sums(folder) == {kafka: 5.0, copies: 1.0}, "the counts of both children")
     end.set()
     for child in children:
-        child.join(30)
+        child.join(60)
     counters.add("orders", "kafka")
     shared.write()
     assert sums(folder) == {kafka: 6.0, copies: 1.0}
@@ -87,28 +87,28 @@ def test_a_fork_waits_while_counts_are_written(folder: str) -> None:
     def read() -> Iterator[Sample]:
         if first.is_set() and threading.current_thread().name == "writer":
             reading.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
         yield Sample(families.LOST, ("shop.observations",), 1)
 
     shared = SharedCounts(read)
     first.set()
     writer = threading.Thread(target=shared.write, name="writer")
     writer.start()
-    assert reading.wait(30)
+    assert reading.wait(60)
 
     def fork() -> None:
         child = get_context("fork").Process(target=int)
         child.start()
         forked.set()
-        child.join(30)
+        child.join(60)
 
     forking = threading.Thread(target=fork)
     forking.start()
     assert not forked.wait(0.2)
     go_on.set()
-    assert forked.wait(30)
-    forking.join(30)
-    writer.join(30)
+    assert forked.wait(60)
+    forking.join(60)
+    writer.join(60)
 
 
 def test_a_folder_that_is_not_there_is_said_once(
@@ -119,7 +119,7 @@ def test_a_folder_that_is_not_there_is_said_once(
     before = set(threading.enumerate())
     shared: Any = SharedCounts(lambda: [Sample(families.LOST, ("shop.observations",), 1)])
     [thread] = set(threading.enumerate()) - before
-    thread.join(30)
+    thread.join(60)
     assert [record.getMessage() for record in caplog.records] == [
         f"metrics cannot be written to the folder of PROMETHEUS_MULTIPROC_DIR:"
         f" [Errno 2] No such file or directory: '{tmp_path}/gone/counter_{os.getpid()}-taskbridge.db'"
