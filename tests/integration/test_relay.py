@@ -20,6 +20,7 @@ from celery import Celery
 from click.testing import CliRunner
 from confluent_kafka import Consumer, TopicPartition
 from django.db import connections
+from kombu import pools
 
 from taskbridge.adapters.celery.resend import CeleryResender
 from taskbridge.adapters.kafka.admin import KafkaAdmin
@@ -266,7 +267,8 @@ def command(
     yield bridge
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    app.pool.force_close_all()
+    # kombu keeps the pools of a URL for the whole process: one that is only closed stays there for the next app.
+    pools.reset()
 
 
 def test_the_command_sends_what_is_due_and_ends(world: World, command: SimpleNamespace, topic_prefix: str) -> None:
