@@ -107,6 +107,7 @@ class Traffic:
         self._source = KafkaRecordSource(settings.kafka, self.topic, settings.group("orders"), protocol)
         self._shadow = settings.shadow_topic("orders")
         self._stop = threading.Event()
+        self._all_published = threading.Event()
         self._failures: list[BaseException] = []
         self._threads = [threading.Thread(target=self._guarded, args=(one,)) for one in (self._publish, self._consume)]
 
@@ -119,18 +120,22 @@ class Traffic:
 
     def _publish(self) -> None:
         self.assigned.wait(60)
-        while not self._stop.is_set():
-            self._producer.publish(self.topic, Record(b"k", str(self.published).encode()))
-            self.copies.offer(self._shadow, Record(b"k", b"copy"))
-            self.published += 1
-            time.sleep(0.002)
+        try:
+            while not self._stop.is_set():
+                self._producer.publish(self.topic, Record(b"k", str(self.published).encode()))
+                self.copies.offer(self._shadow, Record(b"k", b"copy"))
+                self.published += 1
+                time.sleep(0.002)
+        finally:
+            self._all_published.set()
 
     def _consume(self) -> None:
         def begin(_: list[Assigned]) -> None:
             self.assigned.set()
 
         self._source.open(begin, lambda _: None, lambda _: None)  # type: ignore[arg-type]
-        while not self._stop.is_set() or len(self.received) < self.published:
+        # A record that is being published when the traffic is stopped is one more to come.
+        while not self._all_published.is_set() or len(self.received) < self.published:
             self.received += [int(record.value or b"") for record in self._source.poll(0.1, 1_000)]
         self._source.close()
 

@@ -27,6 +27,9 @@ _LATER = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
+    # Metadata of a broker that has not found its logs again.
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
 
 
