@@ -25,20 +25,26 @@ PAGES = [
     HOWTO / "upgrade-and-uninstall.md",
     HOWTO / "back-up.md",
     HOWTO / "rotate-credentials.md",
+    HOWTO / "install-the-operator.md",
+    HOWTO / "scale-consumers.md",
+    HOWTO / "drive-the-migration-with-kubectl.md",
     ROOT / "docs" / "reference" / "charts.md",
+    *(ROOT / "docs" / "reference" / f"{name}.md" for name in ("operator", "kafkaconsumer", "cutover")),
     ROOT / "k8s" / "README.md",
     *sorted((ROOT / "charts").glob("*/README.md")),
 ]
 
-ELSEWHERE = {"base64", "docker", "export", "kind", "openssl", "rm"}
+ELSEWHERE = {"base64", "curl", "docker", "export", "kind", "openssl", "rm"}
 """Commands that stand beside helm and kubectl, and are not ours to check."""
 
 KUBECTL = {
     "apply": {"filename", "namespace", "server-side", "kustomize", "force-conflicts"},
     "annotate": {"namespace", "overwrite"},
+    "auth": {"namespace", "list", "as"},
     "create": {"namespace", "from-literal", "from-file", "from-env-file", "from", "dry-run", "output"},
     "delete": {"namespace", "filename", "selector", "ignore-not-found", "wait"},
     "describe": {"namespace", "selector"},
+    "events": {"namespace", "for"},
     "exec": {"namespace", "stdin", "tty", "container"},
     "get": {"namespace", "selector", "output", "all-namespaces", "watch"},
     "kustomize": {"load-restrictor"},

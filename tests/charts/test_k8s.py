@@ -67,7 +67,9 @@ def test_every_manifest_says_what_it_is_and_whose(path: Path) -> None:
         assert resource["metadata"]["labels"]["app.kubernetes.io/part-of"] == "taskbridge"
 
 
-@pytest.mark.parametrize("path", sorted((FOLDER / "examples").glob("*.yaml")), ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for name in ("examples", "operator") for path in sorted((FOLDER / name).glob("*.yaml"))], ids=name_of
+)
 def test_an_example_names_its_namespace(path: Path) -> None:
     assert {resource["metadata"]["namespace"] for resource in resources(path)} <= NAMESPACES
 

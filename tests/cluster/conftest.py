@@ -8,25 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.kube import Kube
+from tests.cluster.kube import ROOT, Kube, tool
+from tests.cluster.system import System
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def tool(*arguments: str) -> str:
-    """Return what one of the project's own tools prints; its progress goes to the terminal."""
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False, timeout=3600
-    )
-    assert done.returncode == 0, f"python -m {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}"
-    return done.stdout.strip()
+__all__ = ["ROOT", "tool"]
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +48,26 @@ def kubeconfig(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 def kube(kubeconfig: Path) -> Kube:
     """Return kubectl and helm on the cluster."""
     return Kube(kubeconfig, *(Path(tool("cluster", "tool", name)) for name in ("kubectl", "helm")))
+
+
+@pytest.fixture(scope="session")
+def defined(kube: Kube) -> Kube:
+    """Return the cluster with our namespaces, and with the resources of Strimzi and of the Prometheus operator."""
+    for folder in tool("crds").splitlines():
+        kube.run("apply", "--server-side", "--force-conflicts", "--filename", folder, timeout=300)
+    kube.run("wait", "--for=condition=Established", "--all", "customresourcedefinitions", "--timeout=60s")
+    kube.run("apply", "--filename", str(ROOT / "k8s/namespaces.yaml"))
+    return kube
+
+
+@pytest.fixture(scope="session")
+def shop(defined: Kube, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> System:
+    """Return the shop as it is found: nothing of it is there, or a part, or all."""
+    return System(defined, images, tmp_path_factory.mktemp("values"))
+
+
+@pytest.fixture(scope="session")
+def system(shop: System) -> System:
+    """Return the shop with Kafka and both charts installed, everything ready."""
+    shop.complete()
+    return shop

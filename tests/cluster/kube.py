@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tool(*arguments: str) -> str:
+    """Return what one of the project's own tools prints; its progress goes to the terminal."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False, timeout=3600
+    )
+    assert done.returncode == 0, f"python -m {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}"
+    return done.stdout.strip()
 
 
 class Kube:
@@ -28,10 +40,11 @@ class Kube:
         return self._run(self._helm, arguments, None, timeout, check=check)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start kubectl, and leave it running."""
+        """Start kubectl, and leave it running; what is written to it reaches the command with `--stdin`."""
         return subprocess.Popen(
             [self._kubectl, *arguments],
             env=self._environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -50,6 +63,18 @@ class Kube:
         """Return the pods that are not about to go."""
         found = self.get("pods", namespace, *(["--selector", selector] if selector else []))["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def ready_pod(self, namespace: str, selector: str) -> str:
+        """Return the name of a pod that is ready; there must be one."""
+        names = [pod["metadata"]["name"] for pod in self.pods(namespace, selector) if is_ready(pod)]
+        assert names, f"no pod of {selector} is ready"
+        return str(names[0])
+
+    def rolled_out(self, namespace: str, *resources: str, timeout: int = 300) -> None:
+        """Wait until the newest version of Deployments and StatefulSets runs."""
+        for resource in resources:
+            limit = f"--timeout={timeout}s"
+            self.run("rollout", "status", "--namespace", namespace, resource, limit, timeout=timeout + 30)
 
     def execute(self, namespace: str, target: str, *command: str, check: bool = True) -> str:
         """Return what a command prints inside a pod."""
@@ -70,6 +95,11 @@ class Kube:
             assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
             return done.stdout
         return done.stdout + done.stderr
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod says that it can be used."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = 300.0, interval: float = 1.0) -> Any:

@@ -7,51 +7,31 @@ One story: the tests follow one another in this order.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from pathlib import Path
+import subprocess
 from typing import Any
 
 import pytest
 
-from tests.cluster.kube import Kube, wait_for
-from tests.cluster.system import SERVICES, System
+from tests.cluster.kube import is_ready, wait_for
+from tests.cluster.system import DJANGO, MOVED, SERVICES, System, ran_by_side
 
 pytestmark = pytest.mark.timeout(1500)
 
-MOVED = ("orders", "notifications")
-"""Services that have Kafka workers in this small installation."""
+LONG_TASK = """
+import sys
+from django.db import transaction
+from shop.orders import services, tasks
+order, _ = services.create_order("C000001", [services.Wanted("P00001", 1)], "a long task")
+with transaction.atomic():
+    services.locked(order.pk)
+    print(tasks.follow_up_order.delay(str(order.pk)).id, flush=True)
+    sys.stdin.readline()
+"""
+"""Dispatches a task that needs the row of an order, and holds that row until it is told not to."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("values")
-
-
-@pytest.fixture(scope="module")
-def kafka(kube: Kube, images: dict[str, str]) -> tuple[System, dict[str, dict[str, str]]]:
-    """Kafka in the cluster, and what the stand-in did."""
-    system = System(kube, images)
-    system.prepare()
-    system.start_kafka()
-    return system, system.stand_in(system.render_kafka())
-
-
-@pytest.fixture(scope="module")
-def system(kafka: tuple[System, Any], folder: Path) -> System:
-    """Both charts, installed."""
-    one = kafka[0]
-    one.install(
-        "kafka", "kafka", "kafka", {"mode": "external", "external": {"bootstrapServers": KAFKA_SERVERS}}, folder
-    )
-    one.install("shop", "shop", "shop", one.values(), folder)
-    return one
-
-
-KAFKA_SERVERS = "kafka.kafka.svc.cluster.local:9092"
-
-
-def test_the_topics_and_users_of_the_strimzi_render_are_made(kafka: tuple[System, dict[str, dict[str, str]]]) -> None:
-    done = kafka[1]
+def test_the_topics_and_users_of_the_strimzi_render_are_made(system: System) -> None:
+    done = system.stood_in
     assert set(done["topics"].values()) == {"created"}
     assert {f"shop.{name}" for name in SERVICES} <= set(done["topics"])
     assert {"shop-web", "shop-celery", "shop-relay", "shop-cli", "shop-worker-orders"} <= set(done["users"])
@@ -62,9 +42,7 @@ def test_all_pods_are_ready_under_restricted(system: System) -> None:
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     pods = [pod for pod in system.kube.pods("shop") if pod["status"]["phase"] != "Succeeded"]
     assert len(pods) > 8
-    for pod in pods:
-        ready = [one["status"] for one in pod["status"]["conditions"] if one["type"] == "Ready"]
-        assert ready == ["True"], pod["metadata"]["name"]
+    assert [pod["metadata"]["name"] for pod in pods if not is_ready(pod)] == []
     assert system.kube.get("networkpolicies", "shop")["items"]
 
 
@@ -95,63 +73,97 @@ def test_a_pod_that_no_policy_lets_through_reaches_nothing(system: System) -> No
 
 
 def test_an_order_over_http_is_executed_by_celery(system: System) -> None:
+    assert {system.stages()[name] for name in MOVED} == {"off"}
+    before = ran_by_side(system.settled())
     said = system.kube.helm("test", "shop", "--namespace", "shop", "--logs", "--timeout", "5m")
     assert "Succeeded" in said
-    assert _sides(system) == {"celery"}
+    assert set(ran_by_side(system.settled()) - before) == {"celery"}
 
 
 def test_the_stage_moves_and_kafka_executes(system: System) -> None:
-    for service in MOVED:
-        system.bridge("cutover", service, "mirror")
-        system.bridge("cutover", service, "live", "--percent", "100", "--override", "--reason", "a trial")
-    before = _account(system)
-    system.manage("traffic", "--rate", "5", "--seconds", "6", "--json")
-    after = _settled(system)
-    assert after["ok"], after
-    ran = _ran_by_side(after) - _ran_by_side(before)
+    system.go_live()
+    before = ran_by_side(system.settled())
+    system.traffic(5, 6)
+    ran = ran_by_side(system.settled()) - before
     assert ran["kafka"] > 10
     assert ran["celery"] > 0, "what was not moved stays where it was"
 
 
-def test_a_drain_under_load_loses_nothing(system: System) -> None:
-    load = system.kube.start(
-        "exec", "--namespace", "shop", _cli_on_node1(system), "--", "python", "manage.py", "traffic", "--rate", "5",
-        "--seconds", "40", "--json",
-    )  # fmt: skip
+def test_a_new_password_needs_no_restart(system: System) -> None:
+    """The worker's user gets another one under load; connections that are cut are opened with it."""
+    [before] = system.kube.pods("shop", "app.kubernetes.io/component=worker-orders")
+    name = before["metadata"]["name"]
+    mounted = ("cat", "/etc/taskbridge/kafka/password")
+    old = system.kube.execute("shop", name, *mounted)
+    load = system.start_traffic(5, 15)
+    system.rotate("shop-worker-orders")
+    # A kubelet looks at a pod that changes at once, and at others once a minute.
+    system.kube.run("annotate", "pod", name, "--namespace", "shop", "example.com/rotated=yes")
+    wait_for(lambda: system.kube.execute("shop", name, *mounted) != old, "the pod has the new password", 240)
+    _finish(load)
+    system.settled()
+    assert "password of Kafka user shop-worker-orders has changed" in _log(system, name)
+    # The container goes, and with it every connection; the pod and what Kafka has written stay.
+    system.kube.execute("kafka", "kafka-0", "sh", "-c", "kill 1", check=False)
+    wait_for(lambda: _restarts(system, "kafka", "kafka-0") == 1, "Kafka has ended")
+    wait_for(lambda: is_ready(system.kube.get("pod", "kafka", "kafka-0")), "Kafka is back")
+    ran = system.settled()
+    wait_for(lambda: _kafka_executes_orders(system, ran), "the worker executes again", 240)
+    [after] = system.kube.pods("shop", "app.kubernetes.io/component=worker-orders")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert _restarts(system, "shop", name) == 0
+
+
+def test_a_drain_under_load_lets_a_task_end_and_loses_nothing(system: System) -> None:
+    """A task is in the middle of its work on node2 when that is drained: it ends there, and runs once."""
+    _move(system, "cli", "node1")
+    _move(system, "worker-orders", "node2")
+    command = ("python", "-c", f"{DJANGO}{LONG_TASK}")
+    holding = system.kube.start("exec", "--stdin", "--namespace", "shop", system.cli(), "--", *command)
+    assert holding.stdin is not None
+    assert holding.stdout is not None
+    task = holding.stdout.readline().strip()
+    runs = f"SELECT count(*), count(finished_at), max(state) FROM journal_run WHERE task_id = '{task}'"  # noqa: S608
+    wait_for(lambda: system.sql(runs) == "1|0|", f"task {task} runs")
+    load = system.start_traffic(5, 25)
     system.kube.run("cordon", "node2")
-    system.kube.run("drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s", timeout=260)
+    drain = system.kube.start("drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s")
+    left = ("pods", "shop", "--selector", "app.kubernetes.io/component=worker-orders")
+    wait_for(
+        lambda: [one for one in system.kube.get(*left)["items"] if "deletionTimestamp" in one["metadata"]],
+        "the worker was told to end",
+    )
+    assert system.sql(runs) == "1|0|"
+    holding.communicate("go on\n", timeout=60)
+    said, _ = drain.communicate(timeout=260)
+    assert drain.returncode == 0, said
     assert not [pod for pod in system.kube.pods("shop") if pod["spec"].get("nodeName") == "node2"]
-    said, _ = load.communicate(timeout=240)
-    assert load.returncode == 0, said
-    after = _settled(system)
-    assert after["ok"], after
+    assert system.sql(runs) == "1|1|SUCCESS"
+    _finish(load)
+    system.settled()
+    assert system.sql(runs) == "1|1|SUCCESS"
     system.kube.run("uncordon", "node2")
 
 
-def test_an_upgrade_and_a_rollback_move_neither_replicas_nor_stage(system: System, folder: Path) -> None:
+def test_an_upgrade_and_a_rollback_move_neither_replicas_nor_stage(system: System) -> None:
     values = system.values()
     values["kafkaWorker"]["autoscaling"] = {"enabled": True}
-    system.install("shop", "shop", "shop", values, folder)
+    system.install("shop", "shop", "shop", values)
     system.kube.run("scale", "--namespace", "shop", "deployment/shop-worker-orders", "--replicas=2")
     _wait_for_replicas(system, "shop-worker-orders", 2)
-    stages = system.bridge("status", *MOVED, "--json")
-    load = system.kube.start(
-        "exec", "--namespace", "shop", "deployment/shop-cli", "--", "python", "manage.py", "traffic", "--rate", "3",
-        "--seconds", "20", "--json",
-    )  # fmt: skip
+    stages = _stages(system)
+    load = system.start_traffic(3, 20)
     values["relay"]["podAnnotations"] = {"example.com/changed": "yes"}
     values["web"]["podAnnotations"] = {"example.com/changed": "yes"}
     values["kafkaWorker"]["podAnnotations"] = {"example.com/changed": "yes"}
-    system.install("shop", "shop", "shop", values, folder)
-    said, _ = load.communicate(timeout=240)
-    assert load.returncode == 0, said
+    system.install("shop", "shop", "shop", values)
+    _finish(load)
     _wait_for_replicas(system, "shop-worker-orders", 2)
-    assert _stages(system.bridge("status", *MOVED, "--json")) == _stages(stages)
+    assert _stages(system) == stages
     system.kube.helm("rollback", "shop", "--namespace", "shop", "--wait", "--timeout", "8m")
     _wait_for_replicas(system, "shop-worker-orders", 2)
-    assert _stages(system.bridge("status", *MOVED, "--json")) == _stages(stages)
-    after = _settled(system)
-    assert after["ok"], after
+    assert _stages(system) == stages
+    system.settled()
 
 
 def test_an_uninstall_leaves_only_what_the_notes_name(system: System) -> None:
@@ -170,45 +182,42 @@ def test_an_uninstall_leaves_only_what_the_notes_name(system: System) -> None:
     wait_for(lambda: not unnamed(), "nothing is left that the notes do not name")
 
 
-def _account(system: System, wait: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        system.kube.execute(
-            "shop", "deployment/shop-cli", "sh", "-c",
-            f"python manage.py journal --json {f'--wait {wait}' if wait else ''} || true",
-        )
-    )  # fmt: skip
-    return found
+def _finish(load: subprocess.Popen[str]) -> None:
+    said, _ = load.communicate(timeout=240)
+    assert load.returncode == 0, said
 
 
-def _settled(system: System) -> dict[str, Any]:
-    return _account(system, wait=90)
+def _log(system: System, pod: str) -> str:
+    return system.kube.run("logs", "--namespace", "shop", pod, "--container", "worker")
 
 
-def _ran_by_side(account: dict[str, Any]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for line in account["lines"]:
-        found[line["side"]] += line["ran_once"]
-    return found
+def _kafka_executes_orders(system: System, before: dict[str, Any]) -> bool:
+    system.traffic(5, 1)
+    return (ran_by_side(system.settled(), "shop.orders.") - ran_by_side(before, "shop.orders."))["kafka"] > 0
 
 
-def _sides(system: System) -> set[str]:
-    return {side for side, count in _ran_by_side(_settled(system)).items() if count}
+def _restarts(system: System, namespace: str, pod: str) -> int:
+    status = system.kube.get("pod", namespace, pod)["status"]
+    return sum(int(one["restartCount"]) for one in status["containerStatuses"])
 
 
-def _stages(status: str) -> list[tuple[str, str, float]]:
-    return [(one["service"], one["stage"], one["percent"]) for one in json.loads(status)["services"]]
+def _stages(system: System) -> list[tuple[str, str, float]]:
+    said = json.loads(system.bridge("status", *MOVED, "--json"))
+    return [(one["service"], one["stage"], one["percent"]) for one in said["services"]]
 
 
-def _cli_on_node1(system: System) -> str:
-    """Return the pod for commands, moved to the node that stays."""
-    system.kube.run("cordon", "node2")
-    for pod in system.kube.pods("shop", "app.kubernetes.io/component=cli"):
-        if pod["spec"]["nodeName"] == "node2":
-            system.kube.run("delete", "pod", "--namespace", "shop", pod["metadata"]["name"])
-    system.kube.run("rollout", "status", "--namespace", "shop", "deployment/shop-cli", "--timeout=120s")
-    system.kube.run("uncordon", "node2")
-    [one] = system.kube.pods("shop", "app.kubernetes.io/component=cli")
-    return str(one["metadata"]["name"])
+def _move(system: System, component: str, node: str) -> None:
+    """Have the only pod of a Deployment on the node."""
+    selector = f"app.kubernetes.io/component={component}"
+    [pod] = system.kube.pods("shop", selector)
+    if pod["spec"]["nodeName"] == node:
+        return
+    system.kube.run("cordon", pod["spec"]["nodeName"])
+    system.kube.run("delete", "pod", "--namespace", "shop", pod["metadata"]["name"], timeout=240)
+    system.kube.rolled_out("shop", f"deployment/shop-{component}")
+    system.kube.run("uncordon", pod["spec"]["nodeName"])
+    [moved] = system.kube.pods("shop", selector)
+    assert moved["spec"]["nodeName"] == node
 
 
 def _wait_for_replicas(system: System, deployment: str, count: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster import gotools, report
+from cluster import cache, gotools, report
 from cluster.addresses import NODES
 from cluster.errors import ClusterError
 from cluster.lifecycle import Cluster, image_of
@@ -312,7 +314,7 @@ def traces(cluster: Cluster) -> dict[str, list[str]]:
         "cgroups": [str(one) for one in Path("/sys/fs/cgroup").glob(f"*/*{name}*")],
         "routes": [line for line in routes if block and block in line],
         "processes": running,
-        "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if root in line],
+        "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if root in line or name in line],
         "files": [root] if layout.root.exists() else [],
     }
 
@@ -320,7 +322,8 @@ def traces(cluster: Cluster) -> dict[str, list[str]]:
 def test_two_side_by_side_and_down_leaves_nothing_of_one(kubectl: Shell, tmp_path: Path) -> None:
     settings = [Path("/proc/sys/kernel/panic"), Path("/proc/sys/vm/overcommit_memory")]
     before = [path.read_text() for path in settings]
-    other = Cluster(tmp_path / "state", print)
+    # Longer than the path of a socket may be, and with what has a meaning in options and shells.
+    other = Cluster(tmp_path / f"a, b='c' \"d\" {'e' * 120}" / "state", print)
     other.up()
     found = traces(other)
     block = str(other.layout.read_plan().addresses.block)
@@ -333,6 +336,31 @@ def test_two_side_by_side_and_down_leaves_nothing_of_one(kubectl: Shell, tmp_pat
     assert [path.read_text() for path in settings] == before
     assert other.down() is False
     assert kubectl.cluster.is_ready()
+
+
+def test_a_folder_that_kubeconfig_could_not_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"state:1 has a colon, at which KUBECONFIG would be cut in two"):
+        Cluster(tmp_path / "state:1", print).up()
+
+
+def test_a_program_that_keeps_ending_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubelet that cannot run ends the start long before the nodes would be given up, with what it said last."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for path in gotools.ensure("kubernetes", print).iterdir():
+        if path.name != "kubelet":
+            (programs / path.name).symlink_to(path)
+    said = "E1121 kubelet.go:1] the socket is cursed"
+    (programs / "kubelet").write_text(f"#!/bin/sh\necho '{said}' >&2\necho bye\nexit 3\n")
+    (programs / "kubelet").chmod(0o755)
+    ensure = gotools.ensure
+    monkeypatch.setattr(gotools, "ensure", lambda name, say: programs if name == "kubernetes" else ensure(name, say))
+    cluster = Cluster(tmp_path / "state", print)
+    with pytest.raises(ClusterError, match=r"(?s)^The cluster did not start\. node[12] ended with status 1") as failed:
+        cluster.up()
+    assert re.search(rf"kubelet-node[12] keeps ending, with status 3\. .* says: {re.escape(said)}$", str(failed.value))
+    assert not any(traces(cluster).values()), traces(cluster)
+    shutil.rmtree(cache.root() / f"cluster-{cluster.layout.name}.failed")
 
 
 def test_an_api_server_that_was_killed_comes_back(kubectl: Shell) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ import click
 from charts.check import Finding
 from charts.check import check as check_chart
 from charts.errors import ChartsError
+from charts.own import write_definitions
 from charts.render import Chart, charts, find, render, tool
 from charts.server import ApiServer
 from crds.errors import CrdsError
@@ -90,7 +92,8 @@ def _findings(chosen: list[Chart], server: bool) -> Iterator[Finding]:
     if not os.environ.get("KUBECONFIG"):
         raise ChartsError("--server asks the cluster of KUBECONFIG, which is not set: export it, or leave it out.")
     api = ApiServer(tool("kubectl"))
-    api.install_definitions([make_strimzi(_say), make_prometheus(_say)])
+    with TemporaryDirectory() as folder:
+        api.install_definitions([make_strimzi(_say), make_prometheus(_say), write_definitions(Path(folder))])
     for chart in chosen:
         for scenario in chart.scenarios:
             yield api.check(chart, scenario)

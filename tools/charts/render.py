@@ -21,6 +21,8 @@ API_VERSIONS = (
     "monitoring.coreos.com/v1/PodMonitor",
     "monitoring.coreos.com/v1/PrometheusRule",
     "monitoring.coreos.com/v1/ServiceMonitor",
+    "taskbridge.dev/v1alpha1/Cutover",
+    "taskbridge.dev/v1alpha1/KafkaConsumer",
 )
 """What the clusters that the charts are rendered for know beside Kubernetes' own resources."""
 

@@ -56,7 +56,7 @@ class _ControlPlane:
         self._began = time.monotonic()
 
     def start(self) -> None:
-        run(f"mount -t tmpfs -o size={self._storage},mode=755 tmpfs {shlex.quote(str(self._layout.nodes))}")
+        self._make_storage()
         connect(str(self._addresses.node1), str(self._addresses.machine))
         self._make_identities()
         self._start_nodes()
@@ -74,6 +74,12 @@ class _ControlPlane:
 
     def keep(self) -> None:
         self._supervisor.keep()
+
+    def _make_storage(self) -> None:
+        """Mount the nodes' file system, at a place that is not the machine's."""
+        run("mount -t tmpfs -o mode=755 tmpfs /run")
+        self._layout.nodes.mkdir(parents=True)
+        run(f"mount -t tmpfs -o size={self._storage},mode=755 tmpfs {self._layout.nodes}")
 
     def _say(self, what: str) -> None:
         print(f"{what} ({time.monotonic() - self._began:.1f} s)", flush=True)  # noqa: T201

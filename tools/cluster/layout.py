@@ -9,6 +9,9 @@ from cluster.addresses import Addresses, identity
 
 __all__ = ["Layout", "Plan"]
 
+_INSIDE = Path("/run/taskbridge")
+"""A folder of the namespaces' own: short, since the path of a socket has 107 bytes at most, and kubelets make some."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -28,16 +31,21 @@ class Plan:
 
 
 class Layout:
-    """The paths of a cluster; none of them need exist."""
+    """
+    The paths of a cluster; none of them need exist.
 
-    def __init__(self, state_dir: Path) -> None:
+    What the machine is to see lies in the state folder, whatever its name; the nodes' files have the same short paths
+    in the namespaces of every cluster.
+    """
+
+    def __init__(self, state_dir: Path, inside: Path = _INSIDE) -> None:
         self.root = state_dir
         self.name = identity(state_dir)
         self.kubeconfig = state_dir / "kubeconfig"
         self.pki = state_dir / "pki"
         self.logs = state_dir / "logs"
-        self.nodes = state_dir / "nodes"
-        """A file system of its own inside the namespaces, so that the kubelets can tell its size."""
+        self.nodes = inside / "nodes"
+        """A file system of its own, only there inside the namespaces, so that the kubelets can tell its size."""
         self.etcd = self.nodes / "etcd"
         self.ready = state_dir / "ready"
         """There once the cluster can be used."""

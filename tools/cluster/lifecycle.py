@@ -106,6 +106,8 @@ class Cluster:
 
     def _require_place(self) -> None:
         root = self.layout.root
+        if ":" in str(root):
+            raise ClusterError(f"{root} has a colon, at which KUBECONFIG would be cut in two: name another folder.")
         if any(root.is_relative_to(folder) for folder in HIDDEN):
             raise ClusterError(f"{root} lies in a folder that the nodes cover with their own: name one elsewhere.")
         if root.exists() and not root.is_dir():
@@ -123,8 +125,7 @@ class Cluster:
     def _start(self, plan: Plan) -> None:
         layout = self.layout
         self._mark(None)
-        for folder in (layout.logs, layout.nodes):
-            folder.mkdir()
+        layout.logs.mkdir()
         found = links.connect(layout.name, layout.interface)
         layout.write_plan(replace(plan, slot=found.slot))
         first = self._launch()

@@ -35,21 +35,30 @@ _SETTINGS = {
 """What a kubelet wants of the kernel, and would set for the whole machine."""
 
 
+def _own_run(nodes: Path) -> None:
+    """Give the node a /run of its own, in which the file system with the nodes' files stays where it is."""
+    draft = nodes.with_name("run")
+    draft.mkdir(exist_ok=True)
+    run(f"mount -t tmpfs -o mode=755 tmpfs {draft}")
+    kept = draft / nodes.relative_to("/run")
+    kept.mkdir(parents=True)
+    run(f"mount --bind {nodes} {kept}")
+    run(f"mount --no-mtab --move {draft} /run")
+
+
 def _cover(folder: Path) -> None:
-    """Give the node its own /run, and let what it writes to other folders of the machine go to `folder`."""
-    run("mount -t tmpfs -o mode=755 tmpfs /run")
+    """Let what the node writes to folders of the machine go to `folder`."""
     for name, hidden in (("var-lib", "/var/lib"), ("var-log", "/var/log")):
         upper, work = folder / name, folder / f"{name}.work"
         for path in (upper, work):
             path.mkdir()
-        options = f"lowerdir={hidden},upperdir={upper},workdir={work}"
-        run(f"mount -t overlay -o {shlex.quote(options)} overlay {hidden}")
+        run(f"mount -t overlay -o lowerdir={hidden},upperdir={upper},workdir={work} overlay {hidden}")
     for name, value in _SETTINGS.items():
         # A kubelet that reads here what it wants does not write; the machine keeps its own settings.
         wanted = folder / name.replace("/", ".")
         wanted.write_text(f"{value}\n")
         if (setting := Path("/proc/sys") / name).exists():
-            run(f"mount --bind {shlex.quote(str(wanted))} {setting}")
+            run(f"mount --bind {wanted} {setting}")
 
 
 def _make_cgroup(name: str) -> None:
@@ -138,6 +147,7 @@ class _Node:
     def start(self) -> None:
         self._folder.mkdir(mode=0o755)
         self._layout.node_pid(self._name).write_text(str(os.getpid()))
+        _own_run(self._layout.nodes)
         _cover(self._folder)
         addresses = self._plan.addresses
         if self._name == "node2":
@@ -151,7 +161,8 @@ class _Node:
         self._start_kubelet()
 
     def keep(self) -> None:
-        self._supervisor.keep()
+        """Keep the node's programs running; raises ComponentEnded if one keeps ending while the cluster starts."""
+        self._supervisor.keep(self._layout.ready.exists)
 
     def _translate_addresses(self) -> None:
         """What leaves for the machine has node1's address: the machine knows of no other."""
@@ -233,9 +244,9 @@ def main() -> None:
     node = _Node(layout, layout.read_plan(), name)
     try:
         node.start()
+        node.keep()
     except (ClusterError, OSError) as failed:
         sys.exit(str(failed))
-    node.keep()
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """Keeps programs running, as the init process of a namespace does."""
 
 import os
+import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from cluster.errors import ClusterError, ComponentEnded
 
-__all__ = ["Supervisor", "wait_until"]
+__all__ = ["Supervisor", "last_error", "wait_until"]
 
 _RESTART_DELAY = 1.0
 _POLL = 0.1
 _TAIL = 12
+_ATTEMPTS = 3
+_ERROR = re.compile(r"[EF]\d{4} |level=(error|fatal)|\b(error|panic|fatal|failed|cannot)\b", re.IGNORECASE)
+"""What a line of a log looks like that says what went wrong; the first one is how Kubernetes' programs begin it."""
 
 
 def wait_until(check: Callable[[], bool], what: str, timeout: float, alive: Callable[[], None] | None = None) -> None:
@@ -25,6 +30,12 @@ def wait_until(check: Callable[[], bool], what: str, timeout: float, alive: Call
         if time.monotonic() > deadline:
             raise ClusterError(f"{what} within {timeout:g} s.")
         time.sleep(_POLL)
+
+
+def last_error(log: Path) -> str:
+    """Return the last line of a log that says what went wrong, or its last line, or that it is empty."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if _ERROR.search(line)), lines[-1] if lines else "nothing")
 
 
 class Supervisor:
@@ -59,13 +70,24 @@ class Supervisor:
         """Return once `check` is true; raises ComponentEnded when a program ends, ClusterError when it is late."""
         wait_until(check, what, timeout, self.check)
 
-    def keep(self) -> NoReturn:
-        """Start again what ends, and reap what others left, for ever."""
+    def keep(self, settled: Callable[[], bool] = lambda: True) -> NoReturn:
+        """
+        Start again what ends, and reap what others left, for ever.
+
+        Raises ComponentEnded when a program has ended three times and `settled` is not true yet: it never ran.
+        """
+        endings: Counter[str] = Counter()
         while True:
             pid, status = os.waitpid(-1, 0)
             for name, child in self._children.items():
                 if child.pid == pid:
                     child.returncode = os.waitstatus_to_exitcode(status)
+                    endings[name] += 1
+                    if endings[name] >= _ATTEMPTS and not settled():
+                        raise ComponentEnded(
+                            f"{name} keeps ending, with status {child.returncode}. "
+                            f"Its log {self.log(name)} says: {last_error(self.log(name))}"
+                        )
                     print(f"{name} ended with status {child.returncode}; starting it again", flush=True)  # noqa: T201
                     time.sleep(_RESTART_DELAY)
                     self.start(name, *self._commands[name])

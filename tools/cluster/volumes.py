@@ -1,6 +1,7 @@
 """Volumes of the storage class `local`: a folder on the node where the first pod of the claim goes."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from cluster.addresses import NODES
@@ -57,7 +58,7 @@ def provide(api: Api, layout: Layout, claims: list[Json], volumes: list[Json]) -
         volume = volume_for(claim, layout)
         if volume is None or volume["metadata"]["name"] in existing:
             continue
-        folder = layout.root / volume["spec"]["local"]["path"]
+        folder = Path(volume["spec"]["local"]["path"])
         folder.mkdir(parents=True, exist_ok=True)
         # Whose files they will be is the pod's business, which may have any user.
         folder.chmod(0o777)

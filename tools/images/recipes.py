@@ -42,6 +42,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         recipe.name: recipe
         for recipe in (
             Recipe("shop", "the reference system: web, workers, relay, commands", needs_python=True),
+            Recipe("operator", "what scales consumers by lag and carries requests to the bridge", needs_python=True),
             Recipe(
                 "kafka",
                 "one Kafka broker or Connect worker, for tests",

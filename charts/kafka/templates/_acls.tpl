@@ -27,6 +27,17 @@ Rights, as lists of rules of a KafkaUser. Every name is literal. Read, Write and
 {{- end -}}
 {{- end -}}
 
+{{- /* To see how far the workers are, for the operator: partitions, ends and offsets, and no record. */ -}}
+{{- define "kafka.acls.lagscaler" -}}
+{{- range .Values.topics.services -}}
+{{- $topic := printf "%s.%s" $.Values.topics.prefix .name -}}
+{{- range $name := list $topic (printf "%s.shadow" $topic) -}}
+{{- include "kafka.acl" (list "topic" $name (list "Describe")) -}}
+{{- include "kafka.acl" (list "group" $name (list "Describe")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* To run one service's records; takes (dict "context" $ "service" "orders"). */ -}}
 {{- define "kafka.acls.worker" -}}
 {{- $topic := printf "%s.%s" .context.Values.topics.prefix .service -}}

@@ -22,9 +22,6 @@
 {{- end -}}
 
 {{- define "kafka.guard.cluster" -}}
-{{- if not (hasKey .Values.profiles .Values.profile) -}}
-{{- fail (printf "profile is %q, and profiles knows only %s." .Values.profile (keys .Values.profiles | sortAlpha | join ", ")) -}}
-{{- end -}}
 {{- $profile := include "kafka.profile" . | fromYaml -}}
 {{- if gt (int $profile.replicationFactor) (int $profile.brokers.replicas) -}}
 {{- fail (printf "profiles.%s.replicationFactor is %v, and there are %v brokers to hold the replicas: set it to at most %v." .Values.profile $profile.replicationFactor $profile.brokers.replicas $profile.brokers.replicas) -}}

@@ -20,7 +20,11 @@ app.kubernetes.io/managed-by: {{ .context.Release.Service }}
 {{- end }}
 {{- end -}}
 
+{{- /* Checked here, not with the other guards, because templates that need it are rendered before those are asked. */ -}}
 {{- define "kafka.profile" -}}
+{{- if not (hasKey .Values.profiles .Values.profile) -}}
+{{- fail (printf "profile is %q, and profiles knows only %s." .Values.profile (keys .Values.profiles | sortAlpha | join ", ")) -}}
+{{- end -}}
 {{- index .Values.profiles .Values.profile | toYaml -}}
 {{- end -}}
 

@@ -38,6 +38,14 @@
 {{- if and $values.web.ingress.enabled (not $values.web.ingress.hosts) -}}
 {{- fail "web.ingress.hosts is empty: name the hosts under which the shop is reached, because Django answers to no other" -}}
 {{- end -}}
+{{- if $values.operator.enabled -}}
+{{- if not (.Capabilities.APIVersions.Has "taskbridge.dev/v1alpha1/KafkaConsumer") -}}
+{{- fail "operator.enabled is set, and this cluster does not know KafkaConsumers (taskbridge.dev/v1alpha1): install charts/operator first, or set operator.enabled=false" -}}
+{{- end -}}
+{{- if and (eq (include "shop.drivenByOperator" .) "true") (not $values.web.bridgeTokensSecret) -}}
+{{- fail "operator.bridge is set, and web.bridgeTokensSecret is not, so the operator would have nobody to ask: name the Secret with a token for each client, or set operator.bridge to nothing" -}}
+{{- end -}}
+{{- end -}}
 {{- range include "shop.workers" (dict "context" $ "roles" (list "worker")) | fromJsonArray -}}
 {{- if and .values.hpa.enabled .values.autoscaling.enabled -}}
 {{- fail (printf "services.%s: kafkaWorker.hpa and kafkaWorker.autoscaling are both enabled; two that scale one Deployment undo each other, so disable one" .service) -}}

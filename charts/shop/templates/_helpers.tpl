@@ -94,6 +94,11 @@ are the defaults of their kind with the service's own over them; takes (dict "co
 {{- $workers | toJson -}}
 {{- end -}}
 
+{{- /* Whether the operator carries requests of Cutovers to this release. */ -}}
+{{- define "shop.drivenByOperator" -}}
+{{- and .Values.operator.enabled .Values.kafka.enabled (ne .Values.operator.bridge "") -}}
+{{- end -}}
+
 {{- define "shop.appSecret" -}}
 {{- default (printf "%s-app" (include "shop.fullname" .)) .Values.app.existingSecret -}}
 {{- end -}}

@@ -111,6 +111,7 @@ class Spec:
     cooldown: float = 120.0
     """After any change of replicas, before one is taken away."""
     to_zero: bool = False
+    """Whether no replica at all may be left while there is nothing to do, whatever `min_replicas` says otherwise."""
     idle_after: float = 300.0
     """With `to_zero`: how long nothing may have come and nothing been left before the last replica goes."""
     activation_lag: float = 0
@@ -200,6 +201,31 @@ class State:
     idle_since: float | None = None
     baselines: Mapping[TopicPartition, float] = field(default_factory=dict)
     """With `offset_reset: latest`: where partitions without a commit ended when they were first seen."""
+    phantoms: Mapping[TopicPartition, float] = field(default_factory=dict)
+    """Where partitions ended whose last offsets were found to hold no record; it holds until they end elsewhere."""
+    replicas: int | None = None
+    """Replicas that the last sample showed: a change of them is noticed by it, whoever made it."""
+    asked_at: float | None = None
+    """When more replicas were first asked for; None once they own partitions."""
+    asked_for: int | None = None
+    quiet_since: float | None = None
+    """Since when the predicted wait has been short; None when it is not."""
+    reduced_at: float | None = None
+    """When replicas were first taken away, as long as it may turn out to have been too early."""
+    reduced_rate: float | None = None
+    """Records a second that arrived when some were last taken away then."""
+    memory: float | None = None
+    """Seconds back that fewer replicas must have sufficed, when experience asks for more than the usual."""
+    strained: float | None = None
+    """Records a second of one replica, on average over all, that proved too much after a reduction."""
+    learned_at: float | None = None
+    """When the last two were learned."""
+    replicas_before: int | None = None
+    """Replicas before the last addition, with `rate_before`."""
+    arrival_before: float | None = None
+    """Records a second that arrived then."""
+    rate_judged: float | None = None
+    """Records a second when an addition was last found to bring too little."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from cluster.volumes import volume_for
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    return Layout(tmp_path)
+    return Layout(tmp_path, inside=tmp_path)
 
 
 class Network:

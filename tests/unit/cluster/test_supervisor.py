@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import subprocess
+import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from cluster.api import Api
 from cluster.certificates import Authority, write_service_account_key
 from cluster.errors import ClusterError, ComponentEnded
-from cluster.supervisor import Supervisor, wait_until
+from cluster.supervisor import Supervisor, last_error, wait_until
 
 
 def test_a_program_that_ends_early_is_named_with_its_log(tmp_path: Path) -> None:
@@ -30,6 +31,34 @@ def test_what_takes_too_long_is_said() -> None:
 
 def test_what_is_there_is_not_waited_for() -> None:
     wait_until(lambda: True, "Nothing", 0)
+
+
+def test_a_program_that_keeps_ending_is_given_up_before_all_runs(tmp_path: Path) -> None:
+    """In a process of its own, because it reaps every child of the process that it is in."""
+    said = "echo starting; echo 'E1121 10:00:00 server.go:1] the port is taken' >&2; echo bye; exit 3"
+    keeping = (
+        "import sys, pathlib; from cluster.supervisor import Supervisor; from cluster.errors import ComponentEnded\n"
+        "supervisor = Supervisor(pathlib.Path(sys.argv[1]))\n"
+        "supervisor.start('kubelet-node1', ['sh', '-c', sys.argv[2]])\n"
+        "try: supervisor.keep(lambda: False)\n"
+        "except ComponentEnded as ended: sys.exit(str(ended))\n"
+    )
+    command = [sys.executable, "-c", keeping, str(tmp_path), said]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    log = tmp_path / "kubelet-node1.log"
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"kubelet-node1 keeps ending, with status 3. Its log {log} says: E1121 10:00:00 server.go:1] the port is taken"
+    )
+    assert log.read_text().count("bye") == 3
+
+
+def test_the_last_line_stands_for_the_error_where_none_looks_like_one(tmp_path: Path) -> None:
+    log = tmp_path / "some.log"
+    log.write_text("one\ntwo\n\n")
+    assert last_error(log) == "two"
+    log.write_text("")
+    assert last_error(log) == "nothing"
 
 
 @pytest.fixture

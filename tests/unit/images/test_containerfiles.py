@@ -108,13 +108,24 @@ def test_scripts_are_ready_to_run(path: Path) -> None:
     assert subprocess.run(["sh", "-n", str(path)], capture_output=True, text=True, check=False).stderr == ""
 
 
-def test_the_shop_installs_what_its_extra_asks_for() -> None:
+@pytest.mark.parametrize(("name", "alone"), [("shop", False), ("operator", True)])
+def test_an_image_installs_what_its_extra_asks_for(name: str, alone: bool) -> None:
+    written = RECIPES[name].containerfile.read_text()
+    arguments = re.search(r"requirements\.py ([a-z -]+) <", written)
+    assert arguments is not None
     pyproject = (ROOT / "pyproject.toml").read_text()
-    script = [str(ROOT / "images/shop/requirements.py"), "shop"]
+    script = [str(ROOT / "images/shop/requirements.py"), *arguments[1].split()]
     said = subprocess.run(["python3", *script], input=pyproject, capture_output=True, text=True, check=True).stdout
 
     project = tomllib.loads(pyproject)["project"]
-    assert said.splitlines() == [*project["dependencies"], *project["optional-dependencies"]["shop"]]
+    own = [] if alone else project["dependencies"]
+    assert said.splitlines() == [*own, *project["optional-dependencies"][name]]
+
+
+def test_the_operator_installs_neither_the_bridge_nor_what_it_needs() -> None:
+    file = read(RECIPES["operator"].containerfile)
+
+    assert not any(source.startswith(("bridge", "apps")) for source in file.sources)
 
 
 def test_the_build_of_the_package_is_pinned() -> None:

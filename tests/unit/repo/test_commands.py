@@ -19,6 +19,7 @@ ELSEWHERE = {
     ".",
     "apt",
     "celery",
+    "curl",
     "docker",
     "eval",
     "export",
@@ -40,6 +41,7 @@ TOOLS = {
     "demo": "demo.__main__",
     "devstack": "devstack.cli",
     "images": "images.cli",
+    "lagscaler": "lagscaler.cli",
     "standin": "standin.__main__",
 }
 """Where the command of each tool is, by what stands after `python -m`."""

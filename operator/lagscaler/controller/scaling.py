@@ -1,0 +1,350 @@
+"""The loops that scale: Kafka is looked at, each consumer is decided on, and what is to be written is written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lagscaler.controller import memory, shown
+from lagscaler.controller.consumer import Held, Look, Plan, floor, plan
+from lagscaler.controller.ports import KubernetesPort, RecorderPort, SamplerPort
+from lagscaler.controller.verdicts import Surroundings
+from lagscaler.controller.world import World
+from lagscaler.kafka.sampler import Reading, Request
+from lagscaler.kubernetes.api import KubernetesError
+from lagscaler.kubernetes.events import Notice
+from lagscaler.kubernetes.kinds import CONSUMERS, DEPLOYMENTS
+from lagscaler.metrics import Metrics
+from lagscaler.policy.decide import decide
+from lagscaler.policy.document import worth_saving
+from lagscaler.policy.history import History
+from lagscaler.policy.model import Sample, State
+from lagscaler.resources.conditions import merge_patch
+from lagscaler.resources.consumer import KafkaConsumer
+from lagscaler.resources.reading import Key, version_of
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.2
+"""Seconds between two looks at who is due."""
+
+TIMES_EVERY = 30.0
+"""Seconds between two questions for the age of the first unread record, where the history is too short to tell it."""
+
+TURN = 20
+"""Decisions after which others have their turn on the event loop."""
+
+
+@dataclass(slots=True)
+class Track:
+    """What is kept of one KafkaConsumer between two looks."""
+
+    about: memory.Subject
+    state: State
+    saved: State | None
+    """The state that the status has."""
+    history: History
+    held: Held
+    due: float
+    look: Look | None = None
+    busy: bool = False
+    """Whether a look at Kafka is under way."""
+    planned: Mapping[str, Any] | None = None
+    """The last status that was planned: what is new is told by it."""
+    written_at: float = -math.inf
+    times_at: float = -math.inf
+    sampled_at: float | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Scaling:
+    """
+    All KafkaConsumers of one process.
+
+    `stage_of` returns the stage of a bridge's service, None when it is not known. `clock` returns seconds since the
+    epoch. One cluster's trouble, or one resource's, does not hold up another's.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        kubernetes: KubernetesPort,
+        recorder: RecorderPort,
+        metrics: Metrics,
+        stage_of: Callable[[str, str], str | None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.samplers: dict[str, SamplerPort] = {}
+        """By the name of the cluster; whoever reads the settings puts them here."""
+        self._world = world
+        self._kubernetes = kubernetes
+        self._recorder = recorder
+        self._metrics = metrics
+        self._stage_of = stage_of
+        self._clock = clock
+        self._tracks: dict[Key, Track] = {}
+        self._changed: set[Key] = set()
+        self._wake = asyncio.Event()
+        self.alive_at = clock()
+        """When the loop that looks who is due last did so."""
+
+    def changed(self, key: Key) -> None:
+        """Look at a consumer again as soon as may be: it, or its surroundings, changed."""
+        self._changed.add(key)
+        self._wake.set()
+
+    def recall(self, key: Key) -> tuple[KafkaConsumer, Sequence[Sample], State] | None:
+        """Return what decisions on a consumer are made of, None when there is no such consumer."""
+        consumer, track = self._world.consumers.get(key), self._tracks.get(key)
+        return (consumer, track.history, track.state) if consumer and track else None
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_changes(tasks), name="changes of consumers")
+            while True:
+                self.alive_at = now = self._clock()
+                for cluster, due in self._due(now).items():
+                    tasks.create_task(self._look(cluster, due, now), name=f"look at {cluster}")
+                await asyncio.sleep(TICK)
+
+    async def _follow_changes(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            keys, self._changed = self._changed, set()
+            for key in keys:
+                tasks.create_task(self._settle(key), name=f"settle {key}")
+
+    async def _settle(self, key: Key) -> None:
+        """Bring a consumer in line with what is known, without a new look at Kafka."""
+        consumer = self._world.consumers.get(key)
+        if consumer is None:
+            self._tracks.pop(key, None)
+            self._metrics.forget_consumer(key.namespace, key.name)
+            return
+        try:
+            await self._carry_out(consumer, self._track(consumer), fresh=False)
+        except Exception:
+            # A fault of ours: the next look may do better, and other resources must not suffer.
+            logger.exception("KafkaConsumer %s could not be dealt with", key)
+
+    def _track(self, consumer: KafkaConsumer) -> Track:
+        """Return what is kept of a consumer, made anew when it is about something else now."""
+        track = self._tracks.get(consumer.key)
+        about = memory.subject(consumer)
+        if track is None or track.about != about:
+            now = self._clock()
+            saved = memory.remembered(consumer)
+            state = saved or State()
+            if state.last_complete is not None:
+                # Nobody looked while the operator was away, which is no failure of Kafka's.
+                state = replace(state, last_complete=max(state.last_complete, now))
+            off = any(one.get("reason") == "SwitchedOff" for one in consumer.status.get("conditions") or ())
+            track = Track(about, state, saved, History(consumer.policy.window), Held(off=off), due=now)
+            self._tracks[consumer.key] = track
+        track.history.window = consumer.policy.window
+        return track
+
+    def _due(self, now: float) -> dict[str, list[KafkaConsumer]]:
+        """Return whom to look at now, by cluster, and when they are due next: all of one period at the same time."""
+        found: dict[str, list[KafkaConsumer]] = {}
+        for key, consumer in self._world.consumers.items():
+            track = self._tracks.get(key)
+            if track is None or track.about != memory.subject(consumer):
+                track = self._track(consumer)
+            period = consumer.policy.poll
+            if track.due > now + period:
+                # The clock was set back, or the period became shorter.
+                track.due = now
+            if track.busy or track.due > now:
+                continue
+            track.due = (math.floor(now / period) + 1) * period
+            if consumer.cluster in self.samplers and self._world.target_of(consumer) is not None:
+                track.busy = True
+                found.setdefault(consumer.cluster, []).append(consumer)
+            else:
+                self.changed(key)
+        return found
+
+    async def _look(self, cluster: str, consumers: list[KafkaConsumer], due: float) -> None:
+        """Look at Kafka for some consumers of one cluster, and decide on each."""
+        try:
+            began = self._clock()
+            requests = [self._request(consumer, began) for consumer in consumers]
+            readings = await self.samplers[cluster].sample(requests)
+            self._metrics.sample_seconds.labels(cluster).observe(max(0.0, self._clock() - began))
+            writes = []
+            for number, consumer in enumerate(consumers):
+                if number % TURN == TURN - 1:
+                    await asyncio.sleep(0)
+                if (reading := readings.get(consumer.key)) is not None:
+                    writes.append(self._decide(consumer, reading))
+            self._metrics.decision_delay_seconds.labels(cluster).observe(max(0.0, self._clock() - due))
+            await asyncio.gather(*writes)
+        except Exception:
+            # A fault of ours: the next look may do better, and other clusters must not suffer.
+            logger.exception("the look at the Kafka cluster %s failed", cluster)
+        finally:
+            for consumer in consumers:
+                if track := self._tracks.get(consumer.key):
+                    track.busy = False
+
+    def _request(self, consumer: KafkaConsumer, now: float) -> Request:
+        track = self._track(consumer)
+        behind = track.look.decision.behind if track.look else 0.0
+        seen_for = now - track.history[0].at if track.history else 0.0
+        want_times = not track.history or (0 < seen_for <= behind and now - track.times_at >= TIMES_EVERY)
+        if want_times:
+            track.times_at = now
+        return Request(
+            consumer.key,
+            consumer.group,
+            consumer.topics,
+            consumer.read_committed,
+            consumer.policy.offset_reset,
+            want_times,
+        )
+
+    async def _decide(self, consumer: KafkaConsumer, reading: Reading) -> None:
+        key = consumer.key
+        # What was asked for may have changed, or gone, while Kafka was asked.
+        current = self._world.consumers.get(key)
+        if current is None or memory.subject(current) != memory.subject(consumer):
+            return
+        target = self._world.target_of(current)
+        if target is None:
+            return
+        track = self._track(current)
+        track.history.add(reading.sample(target.replicas, target.ready))
+        decision = decide(track.history, floor(current, self._stage(current)), track.state)
+        track.state = decision.state
+        track.look = Look(decision, reading.gaps, len(reading.partitions))
+        self._count(current, track, reading.at)
+        await self._carry_out(current, track, fresh=True)
+
+    async def _carry_out(self, consumer: KafkaConsumer, track: Track, *, fresh: bool) -> None:
+        """Write what is to be written; what fails is tried again at the next look."""
+        async with track.lock:
+            current = self._world.consumers.get(consumer.key)
+            if current is None or memory.subject(current) != track.about:
+                return
+            around = self._around(current)
+            now = self._clock()
+            seen = replace(current, status=track.planned) if track.planned is not None else current
+            planned = plan(seen, around, track.held, track.look, now, fresh=fresh)
+            track.held = planned.held
+            status = planned.status
+            for notice in planned.notices:
+                await self._tell(current, notice)
+            if planned.write is not None and await self._write(current, track, planned, planned.write):
+                status["lastScale"] = dict(planned.last_scale)
+            remember = track.look is not None and (track.saved is None or worth_saving(track.saved, track.state))
+            if remember:
+                status["policy"] = memory.document(current, track.state)
+            track.planned = status
+            self._gauge(current, status)
+            if await self._show(current, track, status, at_once=remember) and remember:
+                track.saved = track.state
+
+    async def _write(self, consumer: KafkaConsumer, track: Track, planned: Plan, replicas: int) -> bool:
+        """Write the replicas of the Deployment; return whether that was done."""
+        target = self._world.target_of(consumer)
+        if target is None:
+            return False
+        try:
+            scale = await self._kubernetes.scale(target.key, replicas)
+        except KubernetesError as error:
+            logger.warning("KafkaConsumer %s: %s → %d failed: %s", consumer.key, target.replicas, replicas, error)
+            track.held = replace(track.held, unsure=True)
+            if error.gone:
+                self._world.forget(DEPLOYMENTS, target.key)
+            return False
+        version = max(version_of(scale), target.version)
+        self._world.scaled(replace(target, replicas=replicas, version=version, writer=""))
+        names = (consumer.key.namespace, consumer.key.name)
+        direction = "up" if replicas > target.replicas else "down"
+        self._metrics.scale_changes.labels(*names, direction).inc()
+        if planned.overwrites:
+            self._metrics.replicas_overwritten.labels(*names).inc()
+        if planned.scaled is not None:
+            await self._tell(consumer, planned.scaled)
+        return True
+
+    async def _show(self, consumer: KafkaConsumer, track: Track, status: Mapping[str, Any], *, at_once: bool) -> bool:
+        """Write the status where it says something new, figures alone not too often; return whether it was written."""
+        before, now = consumer.status, self._clock()
+        patch = merge_patch(before, status)
+        if not patch:
+            return False
+        often = now - track.written_at < shown.pause(len(self._world.consumers))
+        if often and not at_once and not shown.urgent(before, status):
+            return False
+        try:
+            found = await self._kubernetes.patch_status(CONSUMERS, consumer.key, consumer.uid, patch)
+        except KubernetesError as error:
+            logger.warning("the status of KafkaConsumer %s could not be written: %s", consumer.key, error)
+            if error.gone:
+                self._world.forget(CONSUMERS, consumer.key)
+            return False
+        track.written_at = now
+        self._world.see(CONSUMERS, None, found)
+        return True
+
+    def _around(self, consumer: KafkaConsumer) -> Surroundings:
+        return Surroundings(
+            target=self._world.target_of(consumer),
+            claims=self._world.claims_on(consumer),
+            elder=self._world.elder(consumer),
+            cluster_known=consumer.cluster in self.samplers,
+            stage=self._stage(consumer),
+        )
+
+    def _stage(self, consumer: KafkaConsumer) -> str | None:
+        if consumer.service is None or consumer.bridge is None:
+            return None
+        return self._stage_of(consumer.bridge, consumer.service)
+
+    async def _tell(self, consumer: KafkaConsumer, notice: Notice) -> None:
+        await self._recorder.tell(CONSUMERS, consumer.key, consumer.uid, notice)
+
+    def _count(self, consumer: KafkaConsumer, track: Track, at: float) -> None:
+        """Count one look."""
+        look, metrics = track.look, self._metrics
+        if look is None:
+            return
+        decision, names = look.decision, (consumer.key.namespace, consumer.key.name)
+        metrics.decisions.labels(*names, str(decision.reason)).inc()
+        for gap in look.gaps:
+            metrics.sample_errors.labels(*names, str(gap)).inc()
+        if not look.gaps:
+            metrics.lag_records.labels(*names).set(decision.lag)
+            metrics.lag_seconds.labels(*names).set(decision.behind)
+        if decision.arrival_rate is not None:
+            metrics.arrival_rate.labels(*names).set(decision.arrival_rate)
+        if decision.capacity is not None:
+            metrics.capacity_per_replica.labels(*names).set(decision.capacity)
+        since = at - track.sampled_at if track.sampled_at is not None else 0.0
+        if decision.behind > consumer.policy.latency:
+            metrics.slo_violation_seconds.labels(*names).inc(max(0.0, since))
+        track.sampled_at = at
+        metrics.metrics_fresh.labels(*names).set(not look.gaps)
+        metrics.slo_seconds.labels(*names).set(consumer.policy.latency)
+
+    def _gauge(self, consumer: KafkaConsumer, status: Mapping[str, Any]) -> None:
+        """Show what the status says."""
+        names = (consumer.key.namespace, consumer.key.name)
+        metrics = self._metrics
+        target = self._world.target_of(consumer)
+        if target is not None:
+            metrics.replicas.labels(*names).set(target.replicas)
+        if "desiredReplicas" in status:
+            metrics.desired_replicas.labels(*names).set(status["desiredReplicas"])
+        for state in ("lagging", "stalled", "hot"):
+            metrics.partitions.labels(*names, state).set((status.get("partitions") or {}).get(state, 0))
+        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
+        metrics.ready.labels(*names).set(ready)

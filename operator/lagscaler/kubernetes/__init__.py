@@ -1,0 +1,1 @@
+"""The Kubernetes API: what the operator reads from it and writes to it."""

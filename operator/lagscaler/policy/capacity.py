@@ -1,0 +1,130 @@
+"""
+How many records a second one replica can do.
+
+A worker of the bridge says in its commits how busy it is; its rate divided by that is what it could do. Of any other
+consumer it can only be seen while it never runs dry. Both are looked at only where nothing was reassigned meanwhile,
+because a rebalance stops consumption for some seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from lagscaler.policy.assignment import Groups
+from lagscaler.policy.model import Sample, TopicPartition
+from lagscaler.policy.rates import finished
+
+SPAN = 25.0
+"""Seconds that a measurement should span: a few commits and polls."""
+SETTLE = 60.0
+"""Seconds by which what was learned before counts for a third still."""
+BUSY_LEAST = 0.15
+"""Below this share of time, a rate divided by it is mostly noise."""
+DRY_SECONDS = 5.0
+"""A consumer with less backlog than it does in this time may have run dry between two samples."""
+
+
+def undisturbed(samples: Sequence[Sample], span: float = SPAN) -> Sequence[Sample]:
+    """
+    Return the last samples, at most about `span` seconds of them, during which the group's members stayed as they are.
+
+    The first one after a rebalance is left out, as part of what it shows happened before.
+    """
+    now = samples[-1]
+    if now.rebalancing:
+        return samples[-1:]
+    owners = {key: partition.member for key, partition in now.partitions.items()}
+    begin = len(samples) - 1
+    while begin > 0 and now.at - samples[begin].at < span:
+        sample = samples[begin - 1]
+        same = (
+            not sample.rebalancing
+            and sample.members == now.members
+            and sample.ready == now.ready
+            and len(sample.partitions) == len(owners)
+            and all(
+                (partition := sample.partitions.get(key)) is not None and partition.member == member
+                for key, member in owners.items()
+            )
+        )
+        if not same:
+            begin = min(len(samples) - 1, begin + 1)
+            break
+        begin -= 1
+    return samples[begin:]
+
+
+def measured(
+    samples: Sequence[Sample],
+    keys: Sequence[TopicPartition],
+    groups: Groups,
+    known: float | None,
+) -> float | None:
+    """
+    Return the capacity that the last samples show; None when they show nothing.
+
+    Of consumers that were not at work all the time and do not say
+    how busy they were, only the rate is known, which the capacity exceeds: it counts when it is above what is `known`.
+    """
+    now = samples[-1]
+    rates = finished(now, samples[0], keys)
+    shown, least = [], []
+    for group in groups:
+        rate = sum(rates[index] for index in group)
+        if rate <= 0:
+            continue
+        busy = _busy(samples, [keys[index] for index in group])
+        if busy is not None:
+            if busy >= BUSY_LEAST:
+                shown.append(rate / min(1.0, busy))
+        elif _never_dry(samples, [keys[index] for index in group], rate):
+            shown.append(rate)
+        else:
+            least.append(rate)
+    if shown:
+        return median(shown)
+    if known is not None and least and median(least) > known:
+        return median(least)
+    return None
+
+
+def learn(known: float | None, shown: float | None, seconds: float) -> float | None:
+    """Return what is known after `shown` was seen for `seconds`: new measurements replace old ones within minutes."""
+    if shown is None or not math.isfinite(shown) or shown <= 0:
+        return known
+    if known is None:
+        return shown
+    weight = 1 - math.exp(-max(0.0, seconds) / SETTLE)
+    return known + weight * (shown - known)
+
+
+def _busy(samples: Sequence[Sample], keys: Sequence[TopicPartition]) -> float | None:
+    """Return the mean of what a member said of itself; None when it said nothing."""
+    values = [
+        partition.busy
+        for sample in samples[1:]
+        for key in keys
+        if (partition := sample.partitions.get(key)) is not None and partition.busy is not None
+    ]
+    return sum(values) / len(values) if values else None
+
+
+def _never_dry(samples: Sequence[Sample], keys: Sequence[TopicPartition], rate: float) -> bool:
+    """
+    Return whether a member had more to do at each sample than it does between two of its commits.
+
+    What it makes no progress with does not count: that may wait for something else.
+    """
+    first, last = samples[0], samples[-1]
+    moving = [key for key in keys if first.partitions[key].committed != last.partitions[key].committed]
+    for sample in samples:
+        left = 0.0
+        for key in moving:
+            partition = sample.partitions[key]
+            if partition.committed is not None:
+                left += max(0.0, partition.end - max(partition.committed, partition.start) - partition.beyond)
+        if left <= DRY_SECONDS * rate:
+            return False
+    return True

@@ -1,0 +1,139 @@
+"""
+How many replicas a consumer should have: the one decision of the operator.
+
+In this order: to zero and back; more replicas; what an incomplete sample allows; fewer replicas; and the bounds last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lagscaler.policy import changes, effect, increase, reduction, regret, trial, words, zero
+from lagscaler.policy.forecast import Forecast, look_ahead
+from lagscaler.policy.lag import baselines
+from lagscaler.policy.model import Decision, PartitionState, Reason, Sample, Spec, State
+from lagscaler.policy.picture import Picture, draw
+from lagscaler.policy.wish import Wish
+
+
+def decide(history: Sequence[Sample], spec: Spec, state: State) -> Decision:
+    """
+    Return how many replicas there should be after the last sample of `history`, which is now.
+
+    Nothing but the arguments counts, so the same ones give the same answer. Raises ValueError when there is no sample.
+    """
+    if not history:
+        raise ValueError("There is no sample to decide on: take one first.")
+    now = history[-1]
+    state = changes.observe(state, now, spec)
+    state = replace(state, baselines=baselines(now, spec.offset_reset, state.baselines))
+    picture = draw(history, spec, state)
+    forecast = look_ahead(picture, picture.capacity, spec, state) if picture.capacity and picture.keys else None
+    state = _remember(state, picture, forecast, spec)
+    wish = _bounded(_wish(picture, forecast, spec, state), picture, spec)
+    if wish.replicas > now.replicas:
+        state = changes.ask(effect.adding(state, picture), wish.replicas, now.at)
+        state = regret.adding(state, now.at, picture.arrival, now.replicas, spec)
+    elif wish.reason is Reason.SURPLUS:
+        state = regret.reducing(state, now.at, picture.arrival)
+    return Decision(
+        replicas=wish.replicas,
+        reason=wish.reason,
+        sentence=wish.sentence + ".",
+        state=state,
+        lag=sum(picture.lags),
+        behind=picture.behind,
+        wait=forecast.wait if forecast else None,
+        arrival_rate=picture.arrival if len(picture.samples) > 1 else None,
+        capacity=picture.capacity,
+        needed=wish.needed,
+        partitions=picture.states,
+    )
+
+
+def _remember(state: State, picture: Picture, forecast: Forecast | None, spec: Spec) -> State:
+    """Return the state after what was worked out, before anything is wished for."""
+    now = picture.now
+    planned = spec.slack * spec.latency
+    over = forecast is not None and forecast.over
+    state = replace(state, capacity=picture.learned)
+    found = {key: now.partitions[key].end for key in picture.named(PartitionState.PHANTOM)}
+    if not now.complete:
+        unseen = {key: end for key, end in state.phantoms.items() if key not in now.partitions}
+        state = replace(state, phantoms=unseen | found, idle_since=None, breaches=state.breaches + over)
+    else:
+        wait = forecast.wait if forecast is not None else max(picture.ages, default=0.0)
+        quiet = not over and wait <= planned / 2
+        state = replace(
+            state,
+            phantoms=found,
+            breaches=state.breaches + 1 if over else 0,
+            quiet_since=(now.at if state.quiet_since is None else state.quiet_since) if quiet else None,
+            idle_since=(now.at if state.idle_since is None else state.idle_since) if zero.is_idle(picture) else None,
+        )
+    return effect.judge(state, picture, behind=over)
+
+
+def _wish(picture: Picture, forecast: Forecast | None, spec: Spec, state: State) -> Wish:
+    present = picture.now.replicas
+    if present <= 0:
+        return zero.come_back(picture, spec)
+    behind = increase.more(picture, forecast, spec, state, _most(picture, spec)) if forecast else None
+    if not picture.now.complete:
+        return _incomplete(picture, behind, spec, state)
+    if behind is not None:
+        return behind
+    leave = zero.leave(picture, spec, state)
+    if leave is not None:
+        return leave
+    if forecast is None:
+        return trial.fewer(picture, spec, state, max(1, spec.min_replicas))
+    helpless = picture.named(PartitionState.STALLED, PartitionState.STOPPED)
+    wish = reduction.fewer(picture, forecast, spec, state, max(1, spec.min_replicas))
+    if helpless and wish.replicas == present:
+        sentence = f"{words.partitions(helpless)} make no progress, which more replicas cannot change: {present} stay"
+        return Wish(present, Reason.STALLED, sentence, wish.needed)
+    return wish
+
+
+def _incomplete(picture: Picture, behind: Wish | None, spec: Spec, state: State) -> Wish:
+    """Return the wish after a sample that does not tell everything: nothing is taken away."""
+    now = picture.now
+    if behind is not None and behind.replicas > now.replicas:
+        return behind
+    unseen = now.at - state.last_complete if state.last_complete is not None else 0.0
+    gaps = "; ".join(now.gaps.values()).rstrip(".")
+    if unseen < spec.fallback_after:
+        return Wish(now.replicas, Reason.INCOMPLETE, f"{gaps}: {now.replicas} stay")
+    wanted = max(now.replicas, spec.fallback_replicas or 0)
+    sentence = f"Nothing complete was seen for {words.seconds(unseen)} ({gaps}): "
+    sentence += f"{now.replicas} → {wanted}" if wanted > now.replicas else f"{now.replicas} stay"
+    return Wish(wanted, Reason.FALLBACK, sentence)
+
+
+def _most(picture: Picture, spec: Spec) -> int:
+    """Return the highest number of replicas that is allowed: no more than there are partitions, one at least."""
+    partitions = max((len(sample.partitions) for sample in picture.samples), default=0)
+    most = partitions or picture.now.replicas
+    if spec.max_replicas is not None:
+        most = min(most, spec.max_replicas)
+    return max(1, most)
+
+
+def _bounded(wish: Wish, picture: Picture, spec: Spec) -> Wish:
+    """Return the wish within the bounds; an incomplete sample takes nothing away even so."""
+    present = picture.now.replicas
+    if wish.replicas == 0 and spec.to_zero:
+        return wish
+    most = _most(picture, spec)
+    least = min(max(1, spec.min_replicas), most)
+    bounded = min(max(wish.replicas, least), most)
+    if not picture.now.complete:
+        bounded = max(bounded, present)
+    if bounded == wish.replicas:
+        return wish
+    if wish.replicas != present:
+        return replace(wish, replicas=bounded, sentence=f"{wish.sentence} (bounds: {bounded})")
+    sentence = f"Between {least} and {most} replicas are allowed: {present} → {bounded}"
+    return replace(wish, replicas=bounded, reason=Reason.BOUNDS, sentence=sentence)

@@ -1,0 +1,111 @@
+"""Taking values out of the dicts of the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+GROUP, VERSION = "taskbridge.dev", "v1alpha1"
+"""The API group and version of the project's own resources."""
+
+
+class InvalidResourceError(Exception):
+    """A resource is not as its CRD says, which happens when the CRD is older or newer than the operator."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Where a resource is, within its kind."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def key_of(body: Mapping[str, Any]) -> Key:
+    """Return the namespace and name of a resource."""
+    metadata = body["metadata"]
+    return Key(metadata.get("namespace", ""), metadata["name"])
+
+
+def version_of(body: Mapping[str, Any]) -> int:
+    """Return the resource version as a number, by which two of one resource can be ordered; 0 when it is none."""
+    text = str(body.get("metadata", {}).get("resourceVersion", ""))
+    return int(text) if text.isdecimal() else 0
+
+
+def time_of(text: str | None) -> float | None:
+    """Return seconds since the epoch of an RFC 3339 time; None for none, or for what is not a time."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def time_text(at: float) -> str:
+    """Return a time as the API server writes it, to the second."""
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Section:
+    """A mapping inside a resource, with the place of each value for what is said about it."""
+
+    def __init__(self, found: Any, where: str) -> None:
+        """Raise InvalidResourceError for what is not a mapping; None is an empty one."""
+        if found is not None and not isinstance(found, Mapping):
+            raise InvalidResourceError(f"{where} is not a mapping")
+        self._found: Mapping[str, Any] = found or {}
+        self._where = where
+
+    def __contains__(self, name: str) -> bool:
+        return self._found.get(name) is not None
+
+    def section(self, name: str) -> Section:
+        """Return a mapping inside this one; an empty one when it is missing."""
+        return Section(self._found.get(name), f"{self._where}.{name}")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Return a text; without a default it must be there."""
+        found = self._found.get(name, default)
+        if not isinstance(found, str) or (found == "" and default is None):
+            raise self._invalid(name, "a text")
+        return found
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return true or false."""
+        found = self._found.get(name, default)
+        if not isinstance(found, bool):
+            raise self._invalid(name, "true or false")
+        return found
+
+    def number(self, name: str, default: float) -> float:
+        """Return a number."""
+        found = self._found.get(name, default)
+        if not isinstance(found, int | float) or isinstance(found, bool):
+            raise self._invalid(name, "a number")
+        return float(found)
+
+    def whole(self, name: str, default: int) -> int:
+        """Return a whole number."""
+        found = self.number(name, default)
+        if found != int(found):
+            raise self._invalid(name, "a whole number")
+        return int(found)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts that has at least one."""
+        found = self._found.get(name)
+        if not isinstance(found, list) or not found or not all(isinstance(one, str) and one for one in found):
+            raise self._invalid(name, "a list of names")
+        return tuple(found)
+
+    def _invalid(self, name: str, words: str) -> InvalidResourceError:
+        found = self._found.get(name)
+        state = "is missing" if found is None else f"must be {words}, not {found!r}"
+        return InvalidResourceError(f"{self._where}.{name} {state}")

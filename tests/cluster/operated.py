@@ -1,0 +1,191 @@
+"""The operator on the cluster of the shop, with a slow mail server and a plain consumer for it to look after."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.kube import wait_for
+from tests.cluster.system import KAFKA, System
+
+FOLDER = Path(__file__).parent
+
+PACE = {
+    "apiVersion": "taskbridge.dev/v1alpha1",
+    "kind": "KafkaConsumer",
+    "metadata": {"name": "pace", "namespace": "shop"},
+    "spec": {
+        "targetRef": {"kind": "Deployment", "name": "pace"},
+        "group": "shop.reports",
+        "topics": ["shop.reports"],
+        "scaling": {"pollSeconds": 1, "maxReplicas": 4},
+        "slo": {"latencySeconds": 60},
+        "rebalance": {"maxPerHour": 200, "scaleDownAfterSeconds": 10, "cooldownSeconds": 5},
+        "capacity": {"windowSeconds": 60},
+        "idle": {"afterSeconds": 5},
+        "stall": {"afterSeconds": 10},
+    },
+}
+"""A consumer that is not the bridge's; everything about it happens in seconds."""
+
+
+class Operated:
+    """The shop with the operator; commands fail the test unless they succeed."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.kube = system.kube
+
+    def values(self) -> dict[str, Any]:
+        """Return the shop's values with the operator at work on `notifications`, whose mail server is slow."""
+        values = self.system.values()
+        values["email"] = {"url": "smtp://mail.shop.svc.cluster.local:2525"}
+        values["web"]["bridgeTokensSecret"] = "bridge-tokens"
+        values["operator"] = {"enabled": True}
+        spec = {key: PACE["spec"][key] for key in ("scaling", "slo", "rebalance", "capacity", "stall")}  # type: ignore[index]
+        values["kafkaWorker"] |= {
+            "autoscaling": {"enabled": True, "spec": spec},
+            "egress": [{"to": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "mail"}}}]}],
+        }
+        values["celeryWorker"]["egress"] = values["kafkaWorker"]["egress"]
+        return values
+
+    def start(self) -> None:
+        """Install the operator, and what it looks after."""
+        text = (FOLDER / "operator.yaml").read_text().replace("SHOP_IMAGE", self.system.reference("shop"))
+        programs = {file.name: file.read_text() for file in (FOLDER / "pods").glob("*.py")}
+        self._stand_in()
+        self.kube.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "scripts", "namespace": "shop"},
+                "data": programs,
+            },
+            *yaml.safe_load_all(text),
+        )
+        for pod in ("mail", "feeder"):
+            self.kube.run("wait", "--namespace", "shop", f"pod/{pod}", "--for=condition=Ready", "--timeout=180s")
+        self.system.secret("shop", "bridge-tokens", {"operator": secrets.token_urlsafe(40)})
+        self.install_operator()
+        self.system.install("shop", "shop", "shop", self.values())
+        self.kube.apply(PACE)
+
+    def install_operator(self) -> None:
+        """Install the operator's chart."""
+        repository, _, tag = self.system.reference("operator").rpartition(":")
+        values = {
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+            "clusters": {
+                "main": {
+                    "bootstrapServers": KAFKA,
+                    "securityProtocol": "SASL_PLAINTEXT",
+                    "username": "shop-lagscaler",
+                    "existingSecret": "shop-lagscaler",
+                }
+            },
+            "bridges": {
+                "main": {
+                    "url": "http://shop-web.shop.svc/bridge/api/",
+                    "existingSecret": "bridge-tokens",
+                    "key": "operator",
+                    "pollSeconds": 1,
+                }
+            },
+        }
+        self.system.install("lagscaler", "operator", "shop", values)
+
+    def end(self) -> None:
+        """Take away what `start` brought, and leave the shop as it was."""
+        self.mail_takes(0)
+        self.system.go_back()
+        self.kube.run("delete", "kafkaconsumer", "pace", "--namespace", "shop", "--ignore-not-found")
+        self.kube.helm("uninstall", "lagscaler", "--namespace", "shop", "--ignore-not-found", "--wait")
+        self.system.install("shop", "shop", "shop", self.system.values())
+        self.kube.run(
+            "delete", "pod,deployment,service,networkpolicy,configmap", "--namespace", "shop", "--ignore-not-found",
+            "mail", "feeder", "pace", "operator-tests", "scripts", "--timeout=120s",
+        )  # fmt: skip
+
+    def consumer(self, name: str) -> dict[str, Any]:
+        """Return the KafkaConsumer."""
+        found: dict[str, Any] = self.kube.get("kafkaconsumer", "shop", name)
+        return found
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Return its status; nothing while the operator has not looked at it."""
+        found: dict[str, Any] = self.consumer(name).get("status", {})
+        return found
+
+    def condition(self, name: str, kind: str, which: str = "kafkaconsumer") -> dict[str, str]:
+        """Return one condition; its status is "" while there is none."""
+        found = self.kube.get(which, "shop", name).get("status", {}).get("conditions", [])
+        return next((one for one in found if one["type"] == kind), {"status": "", "reason": "", "message": ""})
+
+    def patch(self, kind: str, name: str, spec: Mapping[str, Any], *, check: bool = True) -> str:
+        """Change a resource's spec as `kubectl patch` does; return what kubectl says."""
+        text = json.dumps({"spec": spec})
+        return self.kube.run("patch", kind, name, "--namespace", "shop", "--type=merge", "--patch", text, check=check)
+
+    def replicas(self, deployment: str) -> int:
+        """Return how many pods a Deployment asks for."""
+        return int(self.kube.get("deployment", "shop", deployment)["spec"]["replicas"])
+
+    def wait_for_replicas(self, deployment: str, wanted: int) -> None:
+        """Wait until a Deployment asks for so many pods."""
+        wait_for(lambda: self.replicas(deployment) == wanted, f"{wanted} replicas of {deployment}", timeout=240)
+
+    def events(self, name: str) -> set[str]:
+        """Return the reasons of the events about a resource."""
+        found = self.kube.get("events", "shop", "--field-selector", f"involvedObject.name={name}")["items"]
+        return {one["reason"] for one in found}
+
+    def rows(self, kind: str) -> dict[str, dict[str, str]]:
+        """Return what `kubectl get` shows: name -> column -> text."""
+        header, *lines = self.kube.run("get", kind, "--namespace", "shop").splitlines()
+        # Columns begin where their titles do; a cell may be empty.
+        titles = header.split()
+        starts = [header.index(title) for title in titles]
+        ends: list[int | None] = [*starts[1:], None]
+        rows = [
+            {title: line[start:end].strip() for title, start, end in zip(titles, starts, ends, strict=True)}
+            for line in lines
+        ]
+        return {row["NAME"]: row for row in rows}
+
+    def mail_takes(self, seconds: float) -> None:
+        """Have the mail server take so long for each mail."""
+        self.kube.execute("shop", "mail", "sh", "-c", f"echo {seconds} > /tmp/seconds")
+
+    def feed(self, count: int, value: str) -> None:
+        """Write records for the plain consumer."""
+        self.kube.execute("shop", "feeder", "python", "/scripts/feed.py", str(count), value)
+
+    def offsets(self) -> dict[str, list[int]]:
+        """Return the plain consumer's committed offsets, and where its partitions end."""
+        found: dict[str, list[int]] = json.loads(self.kube.execute("shop", "feeder", "python", "/scripts/committed.py"))
+        return found
+
+    def _stand_in(self) -> None:
+        def allowed(kind: str, number: int, *operations: str) -> list[str]:
+            acl = f"users.extra[0].acls[{number}]"
+            return [
+                f"{acl}.resource.type={kind}",
+                f"{acl}.resource.name=shop.reports",
+                f"{acl}.resource.patternType=literal",
+                f"{acl}.operations={{{','.join(operations)}}}",
+            ]
+
+        rendered = self.system.render_kafka(
+            "users.lagscaler.enabled=true",
+            "users.web.mayMove=true",
+            "users.extra[0].name=shop-pace",
+            *allowed("topic", 0, "Read", "Write", "Describe"),
+            *allowed("group", 1, "Read", "Describe"),
+        )
+        self.system.stand_in(rendered=rendered)

@@ -1,0 +1,260 @@
+"""
+The operator on a real cluster: it scales real consumers of a real Kafka, and carries kubectl's requests to the bridge.
+
+One story: the tests follow one another in this order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.kube import wait_for
+from tests.cluster.operated import Operated
+from tests.cluster.system import System, ran_by_side
+
+pytestmark = pytest.mark.timeout(900)
+
+GOLDEN = Path(__file__).parent / "golden/operator-rights.txt"
+
+WORKER = "shop-worker-notifications"
+
+DIGESTS = (
+    "import sys\n"
+    "from shop.notifications.tasks import send_digest\n"
+    "for number in range(int(sys.argv[1])): send_digest.delay(f'digest {number}', ['one line'])\n"
+)
+
+
+@pytest.fixture(scope="module")
+def operated(system: System) -> Iterator[Operated]:
+    one = Operated(system)
+    one.start()
+    yield one
+    one.end()
+
+
+def test_its_rights_are_the_least(operated: Operated) -> None:
+    who = "system:serviceaccount:shop:lagscaler"
+    listed = operated.kube.run("auth", "can-i", "--list", f"--as={who}", "--namespace", "shop")
+    found: dict[str, str] = {}
+    for line in listed.splitlines()[1:]:
+        match = re.fullmatch(r"(\S+)\s+\[.*?\]\s+\[.*?\]\s+\[(.*)\]", line)
+        if match and not match[1].startswith("selfsubject"):
+            found[match[1]] = " ".join(sorted(match[2].split()))
+    lines = [line.split() for line in GOLDEN.read_text().splitlines() if line and not line.startswith("#")]
+    assert found == {name: " ".join(sorted(verbs)) for name, *verbs in lines}
+    assert operated.kube.run("auth", "can-i", "get", "secrets", f"--as={who}", check=False).strip() == "no"
+
+
+def test_kubectl_shows_at_a_glance_how_each_consumer_stands(operated: Operated) -> None:
+    wait_for(lambda: operated.condition("pace", "Ready")["status"] == "True", "pace is ready")
+    wait_for(lambda: operated.condition("notifications", "Ready")["status"] == "True", "notifications is ready")
+    wait_for(lambda: operated.rows("kcon")["notifications"]["STAGE"] == "off", "the stage is shown")
+    rows = operated.rows("kcon")
+    assert set(rows) == {"notifications", "orders", "pace"}
+    row = rows["notifications"]
+    assert list(row) == [
+        "NAME", "STAGE", "MODE", "READY", "REPLICAS", "DESIRED", "LAGSEC", "LAG", "SLO", "REASON", "AGE",
+    ]  # fmt: skip
+    assert row["REASON"]
+    assert re.fullmatch(r"\d+[smh].*", row["AGE"])
+    shown = {name: row[name] for name in ("MODE", "READY", "REPLICAS", "DESIRED", "LAGSEC", "LAG", "SLO")}
+    assert shown == {
+        "MODE": "Auto", "READY": "True", "REPLICAS": "1", "DESIRED": "1", "LAGSEC": "0", "LAG": "0", "SLO": "60",
+    }  # fmt: skip
+    assert rows["pace"]["STAGE"] == ""
+
+
+def test_kubectl_scale_works_by_hand_and_is_refused_elsewhere(operated: Operated) -> None:
+    said = operated.kube.run("scale", "kcon/pace", "--namespace", "shop", "--replicas=3", check=False)
+    assert "Manual" in said
+    operated.patch("kcon", "pace", {"mode": "Manual", "replicas": 2})
+    operated.wait_for_replicas("pace", 2)
+    operated.kube.run("scale", "kcon/pace", "--namespace", "shop", "--replicas=3")
+    operated.wait_for_replicas("pace", 3)
+    operated.patch("kcon", "pace", {"mode": "Auto"})
+    operated.wait_for_replicas("pace", 1)
+
+
+def test_a_foreign_write_is_corrected_and_told(operated: Operated) -> None:
+    operated.kube.run("scale", "deployment/pace", "--namespace", "shop", "--replicas=4")
+    wait_for(lambda: "ReplicasOverwritten" in operated.events("pace"), "the event")
+    operated.wait_for_replicas("pace", 1)
+
+
+def test_a_service_is_cut_over_by_kubectl_alone(operated: Operated) -> None:
+    for spec in (
+        {"stage": "mirror", "reason": "a trial"},
+        {"stage": "live", "percent": 50, "override": True, "reason": "a trial, half of it"},
+        {"stage": "live", "percent": 100, "override": True, "reason": "a trial, all of it"},
+    ):
+        operated.patch("cutover", "notifications", spec)
+        wait_for(
+            lambda spec=spec: _stands(operated) == (spec["stage"], spec.get("percent", 100)), f"{spec} is carried out"
+        )
+    row = operated.rows("cutover")["notifications"]
+    assert (row["SERVICE"], row["STAGE"], row["PERCENT"], row["INSYNC"]) == ("notifications", "live", "100", "True")
+    assert "operator" in row["BY"]
+    before = ran_by_side(operated.system.account(), "shop.notifications")
+    operated.system.python(DIGESTS, "5")
+    after = ran_by_side(operated.system.settled(), "shop.notifications")
+    assert after["kafka"] - before["kafka"] == 5
+    assert after["celery"] == before["celery"]
+    audit = json.loads(operated.system.bridge("audit", "notifications", "--json"))
+    assert "a trial, all of it" in json.dumps(audit)
+
+
+def test_what_the_bridge_refuses_is_told_with_its_conditions(operated: Operated) -> None:
+    operated.patch("cutover", "notifications", {"stage": "complete", "override": False, "percent": None, "reason": "x"})
+    wait_for(lambda: operated.condition("notifications", "InSync", "cutover")["status"] == "False", "it is refused")
+    request = operated.kube.get("cutover", "shop", "notifications")["status"]["request"]
+    assert request["outcome"] == "Refused"
+    assert request["missing"]
+    assert _stands(operated) == ("live", 100)
+
+
+def test_a_rollback_made_elsewhere_is_shown_and_not_undone(operated: Operated) -> None:
+    spec = {"stage": "live", "percent": 100, "override": True, "reason": "once more"}
+    operated.patch("cutover", "notifications", spec)
+    wait_for(lambda: operated.condition("notifications", "InSync", "cutover")["status"] == "True", "it is in sync")
+    operated.system.bridge("cutover", "notifications", "mirror", "--reason", "the pager rang")
+    wait_for(lambda: operated.condition("notifications", "InSync", "cutover")["status"] == "False", "it is told")
+    wait_for(lambda: "OutOfSync" in operated.events("notifications"), "the event")
+    status = operated.kube.get("cutover", "shop", "notifications")["status"]
+    assert status["stage"] == "mirror"
+    assert status["changedWhy"] == "the pager rang"
+    # The operator comes back, and sees the request and the row anew.
+    _restart_operator(operated)
+    wait_for(lambda: operated.system.stages()["notifications"] == "mirror", "it is still in mirror")
+    assert (
+        json.loads(operated.system.bridge("status", "notifications", "--json"))["services"][0]["epoch"]
+        == (status["epoch"])
+    )
+    operated.patch("cutover", "notifications", spec | {"reason": "mended"})
+    wait_for(lambda: _stands(operated) == ("live", 100), "it is asked for again")
+
+
+def test_a_burst_is_followed_up_and_down_within_the_objective(operated: Operated) -> None:
+    operated.mail_takes(1)
+    operated.system.python(DIGESTS, "150")
+    most, latest = 1, 0
+    while True:
+        status = operated.status("notifications")
+        most, latest = max(most, status["desiredReplicas"]), max(latest, status["lagSeconds"])
+        if most > 1 and status["lag"] == 0:
+            break
+        wait_for(lambda seen=status: operated.status("notifications") != seen, "the consumer is looked at")
+    assert most >= 2
+    assert latest <= 60
+    assert {"ScaledUp"} <= operated.events("notifications")
+    operated.wait_for_replicas(WORKER, 1)
+    assert "ScaledDown" in operated.events("notifications")
+    operated.mail_takes(0)
+    operated.system.settled()
+
+
+def test_one_slow_task_is_no_stall(operated: Operated) -> None:
+    operated.mail_takes(25)
+    operated.system.python(DIGESTS, "1")
+    wait_for(lambda: operated.status("notifications")["lagSeconds"] > 15, "it has run for longer than `stall`")
+    assert operated.status("notifications")["partitions"]["stalled"] == 0
+    assert operated.replicas(WORKER) == 1
+    operated.mail_takes(0)
+    wait_for(lambda: operated.status("notifications")["lag"] == 0, "it ends")
+
+
+def test_to_zero_and_back_with_the_offsets_kept(operated: Operated) -> None:
+    operated.feed(6, "0")
+    wait_for(lambda: len(set(map(str, operated.offsets().values()))) == 1, "everything is committed")
+    before = operated.offsets()
+    operated.patch("kcon", "pace", {"idle": {"toZero": True}})
+    operated.wait_for_replicas("pace", 0)
+    assert operated.status("pace")["reason"] == "Idle"
+    assert operated.offsets() == before
+    operated.feed(12, "0")
+    wait_for(lambda: operated.replicas("pace") > 0, "it comes back")
+    wait_for(lambda: operated.offsets()["committed"] == [offset + 2 for offset in before["end"]], "all is consumed")
+    operated.patch("kcon", "pace", {"idle": {"toZero": False}})
+    operated.wait_for_replicas("pace", 1)
+
+
+def test_killed_in_mid_scale_it_goes_on_where_it_was(operated: Operated) -> None:
+    operated.feed(240, "0.5")
+    wait_for(lambda: operated.replicas("pace") > 1, "it scales up")
+    asked = operated.replicas("pace")
+    _restart_operator(operated)
+    seen = {operated.replicas("pace")}
+    while operated.status("pace")["lag"] > 30:
+        seen.add(operated.replicas("pace"))
+    assert min(seen) >= asked
+    operated.wait_for_replicas("pace", 1)
+
+
+def test_while_kafka_is_gone_nothing_is_taken_away(operated: Operated) -> None:
+    operated.patch("kcon", "pace", {"mode": "Manual", "replicas": 2})
+    operated.wait_for_replicas("pace", 2)
+    # Nobody finds it any more, and connections that are there end with the process.
+    service = ("patch", "service", "kafka", "--namespace", "kafka", "--type=merge", "--patch")
+    operated.kube.run(*service, json.dumps({"spec": {"selector": {"app.kubernetes.io/name": "nobody"}}}))
+    operated.kube.run("exec", "--namespace", "kafka", "kafka-0", "--", "kill", "1")
+    try:
+        operated.patch("kcon", "pace", {"mode": "Auto"})
+        wait_for(lambda: operated.condition("pace", "MetricsFresh")["status"] == "False", "the gap is told")
+        assert "did not answer" in operated.condition("pace", "MetricsFresh")["message"]
+        wait_for(lambda: operated.status("pace").get("reason") in {"Incomplete", "Fallback"}, "it holds")
+        assert operated.replicas("pace") == 2
+    finally:
+        operated.kube.run(*service, json.dumps({"spec": {"selector": {"app.kubernetes.io/name": "test-kafka"}}}))
+    wait_for(lambda: operated.condition("pace", "MetricsFresh")["status"] == "True", "Kafka is back")
+    operated.wait_for_replicas("pace", 1)
+
+
+def test_a_right_that_is_missing_is_named(operated: Operated) -> None:
+    operated.patch("kcon", "pace", {"group": "somebody.elses"})
+    wait_for(lambda: operated.condition("pace", "MetricsFresh")["reason"] == "GroupDenied", "the right is named")
+    assert "somebody.elses" in operated.condition("pace", "MetricsFresh")["message"]
+    assert operated.replicas("pace") == 1
+    operated.patch("kcon", "pace", {"group": "shop.reports"})
+    wait_for(lambda: operated.condition("pace", "MetricsFresh")["status"] == "True", "it may look again")
+
+
+def test_a_consumer_without_progress_is_not_fed_more_pods(operated: Operated) -> None:
+    operated.feed(60, "poison")
+    wait_for(lambda: operated.status("pace")["partitions"]["stalled"] > 0, "it is found")
+    wait_for(lambda: operated.status("pace")["lagSeconds"] > 60, "the objective is missed")
+    assert operated.condition("pace", "PartitionStalled")["status"] == "True"
+    assert operated.condition("pace", "SLOMet")["status"] == "False"
+    assert operated.replicas("pace") == 1
+
+
+def test_uninstalled_it_leaves_everything_as_it_is(operated: Operated) -> None:
+    replicas = {name: operated.replicas(name) for name in ("pace", WORKER)}
+    operated.kube.helm("uninstall", "lagscaler", "--namespace", "shop", "--wait", "--timeout", "3m")
+    assert set(operated.rows("kcon")) == {"notifications", "orders", "pace"}
+    assert "notifications" in operated.rows("cutover")
+    assert {name: operated.replicas(name) for name in replicas} == replicas
+    # Nobody is asked before they go.
+    operated.kube.run("delete", "kafkaconsumer", "pace", "--namespace", "shop", "--timeout=60s")
+    assert operated.replicas("pace") == replicas["pace"]
+
+
+def _stands(operated: Operated) -> tuple[str, float]:
+    """Return the stage and percentage that the Cutover shows, once its last change was dealt with."""
+    found = operated.kube.get("cutover", "shop", "notifications")
+    status = found.get("status", {})
+    if status.get("observedGeneration") != found["metadata"]["generation"]:
+        return "", 0
+    return status.get("stage", ""), status.get("percent", 100)
+
+
+def _restart_operator(operated: Operated) -> None:
+    selector = "app.kubernetes.io/name=lagscaler"
+    [pod] = operated.kube.pods("shop", selector)
+    name = pod["metadata"]["name"]
+    operated.kube.run("delete", "pod", name, "--namespace", "shop", "--grace-period=0", "--force")
+    operated.kube.rolled_out("shop", "deployment/lagscaler")

@@ -1,0 +1,468 @@
+"""Samples of consumers, from a broker that answers as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from lagscaler.kafka import groupview, logs
+from lagscaler.kafka.brokers import addresses
+from lagscaler.kafka.sampler import Reading, Request, Sampler
+from lagscaler.policy.model import Gap, PartitionSample
+from lagscaler.settings import ClusterSettings, SettingsError
+from tests.unit.lagscaler.kafka.fake_broker import (
+    COORDINATOR,
+    DESCRIBE,
+    DESCRIBE_NEW,
+    FETCH,
+    LIST,
+    METADATA,
+    OLDEST,
+    VERSIONS,
+    FakeBroker,
+)
+
+T = TypeVar("T")
+
+NOW = 25.0
+"""Seconds since the epoch; the last of the shop's records was written at 19."""
+
+ORDERS = Request("orders", "workers", ("orders",))
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groupview, "PAUSE", 0.0)
+    monkeypatch.setattr(logs, "PAUSE", 0.0)
+
+
+def shop() -> FakeBroker:
+    """A broker with a topic of two partitions, and a group that has read some of the first."""
+    return FakeBroker(
+        logs={"orders": {0: [(number, 1000 * number) for number in range(5, 20)], 1: []}},
+        commits={"workers": {("orders", 0): (8, "v=1;busy=0.50;beyond=1.2")}},
+        members={"workers": {"one": [("orders", 0)], "two": [("orders", 1)]}},
+        new_protocol={"workers"},
+    )
+
+
+def sampled(broker: FakeBroker, *requests: Request, attempt: float = 30.0, timeout: float = 60.0) -> Reading:
+    """Return the first request's reading."""
+
+    async def take(sampler: Sampler) -> Reading:
+        return (await sampler.sample(requests))[requests[0].key]
+
+    return run(broker, take, attempt, timeout)
+
+
+def run(broker: FakeBroker, work: Callable[[Sampler], Awaitable[T]], attempt: float = 30.0, timeout: float = 60.0) -> T:
+    async def main() -> T:
+        async with broker, Sampler(broker.settings, timeout, attempt, clock=lambda: NOW) as sampler:
+            return await work(sampler)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_complete_reading(old: bool) -> None:
+    broker = shop()
+    if old:
+        broker.versions, broker.new_protocol = dict(OLDEST), set()
+    found = sampled(broker, ORDERS)
+    assert found.partitions == {
+        ("orders", 0): PartitionSample(start=5, end=20, committed=8, beyond=2, busy=0.5, member="one"),
+        ("orders", 1): PartitionSample(start=0, end=0, committed=None, member="two"),
+    }
+    assert (found.members, found.rebalancing, found.gaps) == (2, False, {})
+    assert (FETCH, 3 if old else 8) in broker.asked
+    sample = found.sample(replicas=3, ready=2)
+    assert sample.complete
+    assert (sample.replicas, sample.ready, sample.at) == (3, 2, NOW)
+
+
+def test_commits_are_read_before_the_logs() -> None:
+    broker = shop()
+    sampled(broker, ORDERS)
+    order = [api for api, _ in broker.asked]
+    assert order.index(METADATA) < order.index(FETCH) < order.index(LIST)
+
+
+def test_the_questions_do_not_grow_with_the_consumers() -> None:
+    broker = shop()
+    requests = [Request(number, f"group-{number}", ("orders",)) for number in range(100)]
+    assert sampled(broker, *requests).gaps == {}
+    assert (broker.count(METADATA), broker.count(COORDINATOR), broker.count(FETCH), broker.count(LIST)) == (1, 1, 1, 2)
+
+
+def test_both_isolations_are_asked_for_where_both_are_wanted() -> None:
+    broker = shop()
+    dirty = Request("dirty", "workers", ("orders",), read_committed=False)
+    sampled(broker, ORDERS, dirty)
+    assert broker.count(LIST) == 3
+
+
+@pytest.mark.parametrize(("state", "moving"), [("Stable", False), ("Reconciling", True), ("Assigning", True)])
+def test_a_group_between_two_assignments(state: str, moving: bool) -> None:
+    broker = shop()
+    broker.state = state
+    assert sampled(broker, ORDERS).rebalancing is moving
+
+
+def test_a_classic_group_is_described_as_one() -> None:
+    broker = shop()
+    broker.new_protocol = set()
+    broker.state = "PreparingRebalance"
+    found = sampled(broker, ORDERS)
+    assert found.rebalancing
+    assert found.partitions["orders", 0].member == "one"
+    assert broker.count(DESCRIBE) == broker.count(DESCRIBE_NEW) == 1
+
+
+def test_a_group_that_never_was_is_no_gap() -> None:
+    found = sampled(shop(), Request("x", "nobody", ("orders",)))
+    assert found.gaps == {}
+    assert found.members == 0
+    assert {sample.committed for sample in found.partitions.values()} == {None}
+
+
+def test_what_retention_took_is_not_counted_as_finished() -> None:
+    broker = shop()
+    broker.starts["orders", 0] = 12
+    sample = sampled(broker, ORDERS).partitions["orders", 0]
+    assert (sample.start, sample.committed, sample.beyond) == (12, 8, 0)
+
+
+def test_more_cannot_be_finished_than_there_is() -> None:
+    broker = shop()
+    broker.commits["workers"]["orders", 0] = (18, "v=1;beyond=1.500")
+    assert sampled(broker, ORDERS).partitions["orders", 0].beyond == 2
+
+
+@pytest.mark.parametrize("code", [14, 15, 16])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_coordinator_that_moved_is_looked_for_again(code: int, old: bool) -> None:
+    broker = shop()
+    if old:
+        broker.versions = dict(OLDEST)
+    broker.group_errors = [code]
+    assert sampled(broker, ORDERS).gaps == {}
+    assert broker.count(COORDINATOR) == 2
+
+
+def test_a_coordinator_that_is_not_there_yet_is_looked_for_again() -> None:
+    broker = shop()
+    broker.coordinator_errors = [15]
+    assert sampled(broker, ORDERS).gaps == {}
+
+
+def test_a_coordinator_that_stays_away_is_a_gap_and_the_log_is_known() -> None:
+    broker = shop()
+    broker.group_errors = [14] * 10
+    found = sampled(broker, ORDERS)
+    assert list(found.gaps) == [Gap.UNREACHABLE]
+    assert "COORDINATOR_LOAD_IN_PROGRESS" in found.gaps[Gap.UNREACHABLE]
+    assert broker.count(FETCH) == groupview.ROUNDS
+
+
+@pytest.mark.parametrize("where", ["coordinator_errors", "group_errors"])
+def test_a_denied_group(where: str) -> None:
+    broker = shop()
+    setattr(broker, where, [30] * 10)
+    gaps = sampled(broker, ORDERS).gaps
+    assert gaps == {Gap.DENIED_GROUP: "Kafka denies the operator the group workers: grant Describe on it"}
+
+
+@pytest.mark.parametrize(
+    ("code", "gap"),
+    [(29, Gap.DENIED_TOPIC), (3, Gap.NO_TOPIC), (17, Gap.NO_TOPIC), (5, Gap.NO_LEADER), (-1, Gap.OTHER)],
+)
+def test_a_topic_that_metadata_does_not_tell_of(code: int, gap: Gap) -> None:
+    broker = shop()
+    broker.topic_errors["orders"] = code
+    found = sampled(broker, ORDERS)
+    assert list(found.gaps) == [gap]
+    assert "orders" in found.gaps[gap]
+    assert found.partitions == {}
+
+
+def test_one_topic_of_two_is_missing_and_the_other_is_known() -> None:
+    found = sampled(shop(), Request("both", "workers", ("orders", "returns")))
+    assert found.gaps == {Gap.NO_TOPIC: "there is no topic returns: create it, or correct spec.topics"}
+    assert set(found.partitions) == {("orders", 0), ("orders", 1)}
+
+
+def test_a_partition_without_a_leader_is_named() -> None:
+    broker = shop()
+    broker.leaderless = {("orders", 1)}
+    found = sampled(broker, ORDERS)
+    assert list(found.gaps) == [Gap.NO_LEADER]
+    assert "(partitions 1)" in found.gaps[Gap.NO_LEADER]
+    assert set(found.partitions) == {("orders", 0)}
+
+
+@pytest.mark.parametrize("code", [3, 5, 6, 74, 75, 78])
+def test_a_leader_that_moved_is_looked_for_again(code: int) -> None:
+    broker = shop()
+    broker.offset_errors = [code, code]
+    assert sampled(broker, ORDERS).gaps == {}
+    assert broker.count(METADATA) > 1
+
+
+def test_a_partition_of_which_nothing_is_said_is_a_gap() -> None:
+    broker = shop()
+    broker.left_out = {("orders", 1)}
+    found = sampled(broker, ORDERS)
+    assert list(found.gaps) == [Gap.OTHER]
+    assert set(found.partitions) == {("orders", 0)}
+
+
+def test_no_broker_answers() -> None:
+    async def main() -> Reading:
+        async with shop() as broker:
+            settings = broker.settings
+        async with Sampler(settings) as sampler:
+            return (await sampler.sample([ORDERS]))["orders"]
+
+    found = asyncio.run(main())
+    assert list(found.gaps) == [Gap.UNREACHABLE]
+    assert "no broker of cluster main (127.0.0.1:" in found.gaps[Gap.UNREACHABLE]
+    assert found.members is None
+
+
+@pytest.mark.parametrize("api", [VERSIONS, METADATA])
+def test_a_broker_that_says_nothing(api: int) -> None:
+    broker = shop()
+    broker.silent = {api}
+    gaps = sampled(broker, ORDERS, attempt=0.05).gaps
+    assert list(gaps) == [Gap.UNREACHABLE]
+    assert "did not answer within 0.05 s" in gaps[Gap.UNREACHABLE]
+
+
+def test_a_coordinator_that_says_nothing_is_asked_once() -> None:
+    broker = shop()
+    broker.silent = {FETCH}
+    gaps = sampled(broker, ORDERS, attempt=2.0).gaps
+    assert list(gaps) == [Gap.UNREACHABLE]
+    assert "the coordinator of the group did not answer" in gaps[Gap.UNREACHABLE]
+    assert broker.count(FETCH) == 1
+
+
+def test_a_leader_that_says_nothing() -> None:
+    broker = shop()
+    broker.silent = {LIST}
+    gaps = sampled(broker, ORDERS, attempt=2.0).gaps
+    assert list(gaps) == [Gap.NO_LEADER]
+    assert "(partitions 0, 1)" in gaps[Gap.NO_LEADER]
+
+
+def test_a_poll_ends_in_time_and_keeps_what_it_has_learned() -> None:
+    broker = shop()
+    broker.silent = {LIST}
+    gaps = sampled(broker, ORDERS, timeout=2.0).gaps
+    assert list(gaps) == [Gap.UNREACHABLE]
+    assert "did not answer everything within 2 s" in gaps[Gap.UNREACHABLE]
+
+
+def test_that_members_are_not_known_is_no_gap() -> None:
+    broker = shop()
+    broker.silent = {DESCRIBE_NEW}
+    found = sampled(broker, ORDERS, attempt=2.0)
+    assert found.members is None
+    assert len(found.partitions) == 2
+
+
+@pytest.mark.parametrize("api", [METADATA, COORDINATOR, FETCH, LIST])
+def test_a_connection_that_broke_is_made_again_at_once(api: int) -> None:
+    broker = shop()
+
+    async def twice(sampler: Sampler) -> Reading:
+        assert not (await sampler.sample([ORDERS]))["orders"].gaps
+        broker.hang_up.add(api)
+        sampler.keep([])
+        return (await sampler.sample([ORDERS]))["orders"]
+
+    assert run(broker, twice).gaps == {}
+    assert broker.connections == 2
+
+
+def test_connections_and_coordinators_are_kept() -> None:
+    broker = shop()
+
+    async def thrice(sampler: Sampler) -> None:
+        for _ in range(3):
+            await sampler.sample([ORDERS])
+        sampler.keep([])
+        await sampler.sample([ORDERS])
+
+    run(broker, thrice)
+    assert broker.connections == 1
+    assert broker.count(COORDINATOR) == 2
+
+
+def test_it_goes_on_after_a_failure() -> None:
+    async def main() -> list[dict[Gap, str]]:
+        broker = shop()
+        async with broker:
+            settings = broker.settings
+            sampler = Sampler(settings)
+            first = (await sampler.sample([ORDERS]))["orders"]
+        second = (await sampler.sample([ORDERS]))["orders"]
+        async with broker:
+            third = (await sampler.sample([ORDERS]))["orders"]
+            await sampler.close()
+        return [dict(one.gaps) for one in (first, second, third)]
+
+    first, second, third = asyncio.run(main())
+    assert first == third == {}
+    assert list(second) == [Gap.UNREACHABLE]
+
+
+def test_who_is_cancelled_leaves_the_sampler_usable() -> None:
+    broker = shop()
+    broker.silent = {FETCH}
+
+    async def cancelled(sampler: Sampler) -> Reading:
+        task = asyncio.create_task(sampler.sample([ORDERS]))
+        while not broker.count(FETCH):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        broker.silent = set()
+        return (await sampler.sample([ORDERS]))["orders"]
+
+    assert run(broker, cancelled).gaps == {}
+    assert broker.connections == 1
+
+
+def test_closing_ends_what_is_under_way() -> None:
+    broker = shop()
+    broker.silent = {METADATA}
+
+    async def closed(sampler: Sampler) -> Reading:
+        task = asyncio.create_task(sampler.sample([ORDERS]))
+        while not broker.count(METADATA):
+            await asyncio.sleep(0)
+        await sampler.close()
+        return (await task)["orders"]
+
+    assert list(run(broker, closed).gaps) == [Gap.UNREACHABLE]
+
+
+def test_samples_may_be_taken_at_the_same_time() -> None:
+    async def both(sampler: Sampler) -> list[Reading]:
+        return [one["orders"] for one in await asyncio.gather(*(sampler.sample([ORDERS]) for _ in range(5)))]
+
+    broker = shop()
+    assert all(not one.gaps and len(one.partitions) == 2 for one in run(broker, both))
+    assert broker.connections == 1
+
+
+def test_times_are_asked_for_only_when_they_are_wanted() -> None:
+    found = sampled(shop(), Request("orders", "workers", ("orders",), want_times=True))
+    assert 7.0 <= (found.partitions["orders", 0].first_unread_at or 0) <= 8.0
+    assert found.partitions["orders", 1].first_unread_at is None
+    assert sampled(shop(), ORDERS).partitions["orders", 0].first_unread_at is None
+
+
+@pytest.mark.parametrize(("reset", "time"), [("earliest", 5.0), ("latest", None), ("none", None)])
+def test_without_a_commit_the_first_unread_record_depends_on_where_a_consumer_would_begin(
+    reset: str, time: float | None
+) -> None:
+    request = Request("x", "nobody", ("orders",), offset_reset=reset, want_times=True)  # type: ignore[arg-type]
+    assert sampled(shop(), request).partitions["orders", 0].first_unread_at == time
+
+
+def test_times_of_two_groups_on_one_topic_are_each_their_own() -> None:
+    broker = shop()
+    broker.commits["slower"] = {("orders", 0): (6, "")}
+    requests = [Request(name, name, ("orders",), want_times=True) for name in ("workers", "slower")]
+
+    async def both(sampler: Sampler) -> dict[object, Reading]:
+        return dict(await sampler.sample(requests))
+
+    found = run(broker, both)
+    one, other = (found[name].partitions["orders", 0].first_unread_at or 0 for name in ("workers", "slower"))
+    assert 7.0 <= one <= 8.0
+    assert 5.0 <= other <= 6.0
+    assert other < one
+
+
+@pytest.mark.parametrize("servers", ["", "kafka:", ":9092", "kafka:port", "a:1,,b:2", "kafka:²"])
+def test_bootstrap_servers_that_are_none(servers: str) -> None:
+    with pytest.raises(SettingsError, match="is not host:port"):
+        Sampler(ClusterSettings("main", servers))
+
+
+def test_foreign_bytes_are_not_taken_for_an_answer() -> None:
+    broker = shop()
+    broker.raw = {METADATA: b"HTTP/1.1 400 Bad Request"}
+    gaps = sampled(broker, ORDERS).gaps
+    assert list(gaps) == [Gap.UNREACHABLE]
+    assert "does not speak Kafka's protocol" in gaps[Gap.UNREACHABLE]
+
+
+@pytest.mark.parametrize(
+    ("servers", "found"),
+    [("kafka", [("kafka", 9092)]), ("a:1, b:2", [("a", 1), ("b", 2)]), ("[::1]:9094", [("::1", 9094)])],
+)
+def test_bootstrap_servers(servers: str, found: list[tuple[str, int]]) -> None:
+    assert addresses(ClusterSettings("main", servers)) == found
+
+
+def broken(_: object) -> bytes:
+    """Answer nothing, and close the connection."""
+    raise ConnectionError
+
+
+async def of_two(first: FakeBroker, second: FakeBroker) -> Sampler:
+    """Make a cluster of two brokers, of which the second leads and the first is where to begin."""
+    first.others, first.leader, second.id, second.others = {2: second.port}, 2, 2, {1: first.port}
+    return Sampler(first.settings, 60.0, 30.0)
+
+
+def test_leaders_and_coordinators_are_asked_where_they_are() -> None:
+    async def main() -> tuple[Reading, FakeBroker, FakeBroker]:
+        async with shop() as first, shop() as second, await of_two(first, second) as sampler:
+            return (await sampler.sample([ORDERS]))["orders"], first, second
+
+    found, first, second = asyncio.run(main())
+    assert found.gaps == {}
+    assert first.count(FETCH) == first.count(LIST) == second.count(METADATA) == 0
+    assert (second.count(FETCH), second.count(LIST)) == (1, 2)
+
+
+@pytest.mark.parametrize("api", [FETCH, LIST])
+def test_another_broker_takes_over_in_the_middle_of_a_poll(api: int) -> None:
+    async def main() -> Reading:
+        async with shop() as first, shop() as second, await of_two(first, second) as sampler:
+            await sampler.sample([ORDERS])
+
+            def gone(_: object) -> bytes:
+                """End for good, and leave everything to the first."""
+                first.leader, second.refuses = 1, True
+                raise ConnectionError
+
+            second.instead[api] = gone
+            return (await sampler.sample([ORDERS]))["orders"]
+
+    assert asyncio.run(main()).gaps == {}
+
+
+def test_a_broker_that_left_the_cluster_is_let_go() -> None:
+    async def main() -> int:
+        async with shop() as first, shop() as second, await of_two(first, second) as sampler:
+            await sampler.sample([ORDERS])
+            assert second.open == 1
+            first.others, first.leader = {}, 1
+            second.instead[METADATA] = broken
+            sampler.keep([])
+            await sampler.sample([ORDERS])
+            while second.open:
+                await asyncio.sleep(0)
+            return second.open
+
+    assert asyncio.run(main()) == 0

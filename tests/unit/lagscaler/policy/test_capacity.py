@@ -1,0 +1,98 @@
+"""What a replica can do, as it shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from lagscaler.policy.assignment import current
+from lagscaler.policy.capacity import learn, measured, undisturbed
+from lagscaler.policy.model import PartitionSample, Sample
+from tests.unit.lagscaler.policy.scenes import NOW, keys
+
+
+def group(at, positions, *, lag=0.0, busy=None, owners=None, rebalancing=False, ready=None):
+    """Return a sample of partitions at those positions, each with so much lag, and of its own member."""
+    owners = owners or [f"pod-{number}" for number in range(len(positions))]
+    partitions = {
+        key: PartitionSample(0, position + lag, position, busy=busy, member=owner)
+        for key, position, owner in zip(keys(len(positions)), positions, owners, strict=True)
+    }
+    members = len(set(owners))
+    return Sample(NOW + at, partitions, members, members if ready is None else ready, members, rebalancing)
+
+
+def shown(samples, known=None):
+    names = sorted(samples[-1].partitions)
+    return measured(samples, names, current(samples[-1], names), known)
+
+
+def test_rate_by_busy():
+    samples = [group(at, [at * 40.0, at * 20.0], busy=0.5) for at in (0, 10, 20)]
+    assert shown(samples) == pytest.approx(60)
+
+
+def test_hardly_busy_says_nothing():
+    assert shown([group(at, [at * 2.0], busy=0.02) for at in (0, 10, 20)]) is None
+
+
+def test_of_others_only_what_never_ran_dry():
+    assert shown([group(at, [at * 80.0], lag=5000) for at in (0, 10, 20)]) == pytest.approx(80)
+    assert shown([group(at, [at * 80.0], lag=100) for at in (0, 10, 20)]) is None
+
+
+def test_one_moment_without_lag_in_between_is_enough():
+    samples = [group(0, [0.0], lag=5000), group(10, [800.0]), group(20, [1600.0], lag=5000)]
+    assert shown(samples) is None
+
+
+def test_the_median_replica_counts():
+    samples = [group(at, [at * 90.0, at * 100.0, at * 10.0], lag=5000) for at in (0, 10, 20)]
+    assert shown(samples) == pytest.approx(90)
+
+
+def test_more_than_was_thought_possible_is_believed():
+    samples = [group(at, [at * 80.0]) for at in (0, 10, 20)]
+    assert shown(samples, known=50) == pytest.approx(80)
+    assert shown(samples, known=100) is None
+
+
+def test_nothing_is_learned_across_a_rebalance():
+    samples = [
+        group(0, [0.0, 0.0]),
+        group(10, [800.0, 800.0], owners=["a", "b"]),
+        group(20, [900.0, 900.0], rebalancing=True, owners=["a", "b"]),
+        group(30, [1700.0, 1700.0], owners=["a", "b"]),
+        group(40, [2500.0, 2500.0], owners=["a", "b"]),
+    ]
+    assert [sample.at - NOW for sample in undisturbed(samples)] == [40]
+    assert len(undisturbed(samples[:3])) == 1
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(group(20, [0.0, 0.0], owners=["b", "a"]), id="partitions changed hands"),
+        pytest.param(group(20, [0.0, 0.0], owners=["a", "b"], ready=1), id="a pod became ready"),
+        pytest.param(group(20, [0.0]), id="a partition is new"),
+    ],
+)
+def test_what_counts_as_a_disturbance(before):
+    later = [group(at, [0.0, 0.0], owners=["a", "b"]) for at in (30, 40)]
+    assert [sample.at - NOW for sample in undisturbed([before, *later])] == [40]
+
+
+def test_only_the_last_half_minute_is_looked_at():
+    samples = [group(at, [0.0]) for at in range(0, 100, 5)]
+    assert samples[-1].at - undisturbed(samples)[0].at == 25
+
+
+def test_learning_is_gradual():
+    assert learn(None, 80, 10) == 80
+    assert learn(100, None, 10) == 100
+    assert 80 < learn(100, 80, 10) < 100
+    assert learn(100, 80, 600) == pytest.approx(80, rel=0.01)
+
+
+@pytest.mark.parametrize("nonsense", [0.0, -1.0, float("nan"), float("inf")])
+def test_nonsense_is_not_learned(nonsense):
+    assert learn(100, nonsense, 10) == 100
