@@ -78,7 +78,7 @@ def test_a_server_that_is_not_there(ended: dict[tuple[str, str], Future[Ended]],
     said = found.done.stdout + found.done.stderr
     assert found.done.returncode == STATUSES.get(name, 2), said
     assert "Traceback" not in said
-    assert found.seconds < 25
+    assert found.seconds < 90
     [sentence] = [line for line in said.splitlines() if line.startswith(("error: ", "! "))]
     assert server.rpartition(" ")[2] in sentence
     if name not in {"status", "relay"}:

