@@ -57,18 +57,18 @@ class Consumers:
             Request(number, f"workers-{number:04}", (self.topics[number % topics],)) for number in range(consumers)
         ]
         self.spec = Spec(poll=POLL)
-        self._samples: list[deque[Sample]] = [deque(maxlen=int(self.spec.window / POLL)) for _ in self.requests]
+        self.samples: list[deque[Sample]] = [deque(maxlen=int(self.spec.window / POLL)) for _ in self.requests]
         self._states = [State() for _ in self.requests]
 
     def remember(self, readings: dict[object, Reading]) -> None:
         """Take the first readings, and fill the time before them with what they would have been."""
-        for number, samples in enumerate(self._samples):
+        for number, samples in enumerate(self.samples):
             now = readings[number].sample(REPLICAS, REPLICAS)
             samples.extend(_earlier(now, ago) for ago in range(samples.maxlen or 0, 0, -1))
 
     async def decide(self, readings: dict[object, Reading]) -> None:
         """Decide for every consumer, and let others have their turn on the event loop."""
-        for number, samples in enumerate(self._samples):
+        for number, samples in enumerate(self.samples):
             samples.append(readings[number].sample(REPLICAS, REPLICAS))
             self._states[number] = decide(samples, self.spec, self._states[number]).state
             await asyncio.sleep(0)

@@ -12,6 +12,8 @@ from benchmarks.autoscaling.run import OURS, Setting
 
 WIDTH, HEIGHT = 980, 470
 LEFT, TOP, PANEL, DEPTH, GAP = 78, 70, 380, 300, 110
+NAME = 80
+"""Width of our name."""
 
 COLOURS = {
     "keda": "#b4542b",
@@ -20,7 +22,6 @@ COLOURS = {
     "keda-60s": "#7a5aa6",
     "keda-600s": "#2b8a84",
 }
-OWN = "#2f6fd0"
 
 WORDS = {
     "keda": "KEDA",
@@ -33,7 +34,11 @@ WORDS = {
 STYLE = """
     .page { fill: #ffffff } .axis { stroke: #8a94a3; fill: none } .grid { stroke: #e3e7ec }
     .name { fill: #1b2330; font-weight: 600 } .note { fill: #4a5565; font-size: 11.5px }
-    .own { fill: #2f6fd0; font-weight: 600 }
+    .own { fill: #2f6fd0 } text.own { font-weight: 600 }
+    @media (prefers-color-scheme: dark) {
+      .page { fill: #12161c } .axis { stroke: #6b7684 } .grid { stroke: #262d37 }
+      .name { fill: #e8ecf2 } .note { fill: #a9b4c2 } .own { fill: #6ea4f5 }
+    }
 """
 
 Scale = Callable[[float], float]
@@ -117,8 +122,10 @@ def _panel(left: int, title: str, totals: Mapping[Setting, Score], value: Callab
             yield f'<circle cx="{x}" cy="{y}" r="2.8" fill="{colour}"><title>{escape(setting.name)}</title></circle>'
     ours = totals[OURS]
     x, y = across(ours.violated), up(value(ours))
-    yield f'<circle cx="{x}" cy="{y}" r="6" fill="{OWN}"/>'
-    yield f'<text class="own" x="{x + 10}" y="{y + 4}">lagscaler</text>'
+    yield f'<circle cx="{x}" cy="{y}" r="6" class="own"/>'
+    # Curves come from the right: the name stands to the left where there is room.
+    aside, anchor = (-10, "end") if x - left > NAME else (10, "start")
+    yield f'<text class="own" x="{x + aside}" y="{y + 4}" text-anchor="{anchor}">lagscaler</text>'
 
 
 def _logarithmic(most: float, left: int) -> Scale:

@@ -127,7 +127,7 @@ def show_calibrations(found: Sequence[Calibration]) -> None:
 def _table(title: str, columns: tuple[str, ...], lines: Iterator[tuple[str, ...]], *, left: int) -> Table:
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left else "right")
+        table.add_column(column, justify="left" if number < left else "right", no_wrap=number < left)
     for line in lines:
         table.add_row(*line)
     return table

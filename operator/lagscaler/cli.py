@@ -130,7 +130,8 @@ def _case(file: Any) -> tuple[list[Sample], Spec, State]:
         if not isinstance(document, dict) or not document.get("history"):
             raise ValueError("it has no `history` with at least one sample")
         samples = [parse_sample(one) for one in document["history"]]
-        return samples, parse_spec(document.get("spec") or {}), parse_state(document.get("state") or {})
+        state = parse_state(document["state"]) if document.get("state") else State()
+        return samples, parse_spec(document.get("spec") or {}), state
     except (ValueError, TypeError, KeyError) as error:
         raise click.ClickException(f"{file.name} is not a history: {error}") from error
 

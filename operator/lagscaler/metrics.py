@@ -104,9 +104,11 @@ class Metrics:
             "lagscaler_bridge_up", "1 while the bridge's HTTP API answers.", ("bridge",), registry=self.registry
         )
         self.kubernetes_requests = Counter(
-            "lagscaler_kubernetes_requests", "Requests to the Kubernetes API, by verb, resource and status.",
-            ("verb", "resource", "code"), registry=self.registry,
-        )  # fmt: skip
+            "lagscaler_kubernetes_requests",
+            "Requests to the Kubernetes API, by verb, resource and status code (0: none).",
+            ("verb", "resource", "code"),
+            registry=self.registry,
+        )
         self.resources = Gauge(
             "lagscaler_resources", "Resources that are known, by kind.", ("kind",), registry=self.registry
         )

@@ -39,14 +39,14 @@ ELSEWHERE = {"base64", "curl", "docker", "export", "kind", "openssl", "rm"}
 
 KUBECTL = {
     "apply": {"filename", "namespace", "server-side", "kustomize", "force-conflicts"},
-    "annotate": {"namespace", "overwrite"},
+    "annotate": {"namespace", "overwrite", "selector"},
     "auth": {"namespace", "list", "as"},
     "create": {"namespace", "from-literal", "from-file", "from-env-file", "from", "dry-run", "output"},
     "delete": {"namespace", "filename", "selector", "ignore-not-found", "wait"},
     "describe": {"namespace", "selector"},
     "events": {"namespace", "for"},
     "exec": {"namespace", "stdin", "tty", "container"},
-    "get": {"namespace", "selector", "output", "all-namespaces", "watch"},
+    "get": {"namespace", "selector", "field-selector", "output", "all-namespaces", "watch"},
     "kustomize": {"load-restrictor"},
     "logs": {"namespace", "selector", "container", "follow", "all-containers", "prefix", "previous", "tail"},
     "patch": {"namespace", "type", "patch"},

@@ -143,8 +143,8 @@ def test_reasons_that_a_cutovers_conditions_may_have() -> None:
     table = rows(section(PAGES["Cutover"], "Status"), "condition")
     stated = {codes(row[0])[0]: set(codes(row[2])) for row in table}
 
-    of_the_bridge = texts(r'BridgeUnreachableError\(\s*"(\w+)"', "client") | {"Answers", "Starting"}
-    assert stated["BridgeReachable"] >= of_the_bridge
+    troubles = texts(r'BridgeUnreachableError\(\s*"(\w+)"', "client") | texts(r'Trouble\(\s*"(\w+)"', "moving")
+    assert stated["BridgeReachable"] == troubles | {"Answers", "Starting"}
     for reasons in stated.values():
         for reason in reasons - {"Accepted"}:
             assert texts(f'"({reason})"'), reason
@@ -155,6 +155,13 @@ def test_every_event() -> None:
     known = texts(r'"(Scaled\w+|ScaleHeld|ReplicasOverwritten|MetricsStale|Partition\w+)"', "consumer")
 
     assert told - {"Ready"} == known
+
+
+def test_every_event_of_a_cutover() -> None:
+    told = {name for row in rows(section(PAGES["Cutover"], "Events"), "event") for name in codes(row[0])}
+    known = texts(r'Notice\("\w+", "(\w+)"', "moving") | texts(r'"(OutOfSync)" if', "moving")
+
+    assert told - {"BridgeReachable"} == known
 
 
 def test_remedies_are_for_reasons_that_there_are() -> None:

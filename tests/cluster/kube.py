@@ -70,7 +70,7 @@ class Kube:
         assert names, f"no pod of {selector} is ready"
         return str(names[0])
 
-    def rolled_out(self, namespace: str, *resources: str, timeout: int = 300) -> None:
+    def rolled_out(self, namespace: str, *resources: str, timeout: int = 480) -> None:
         """Wait until the newest version of Deployments and StatefulSets runs."""
         for resource in resources:
             limit = f"--timeout={timeout}s"

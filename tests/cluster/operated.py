@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,11 +150,10 @@ class Operated:
         """Return what `kubectl get` shows: name -> column -> text."""
         header, *lines = self.kube.run("get", kind, "--namespace", "shop").splitlines()
         # Columns begin where their titles do; a cell may be empty.
-        titles = header.split()
-        starts = [header.index(title) for title in titles]
-        ends: list[int | None] = [*starts[1:], None]
+        titles = list(re.finditer(r"\S+", header))
+        ends: list[int | None] = [*(title.start() for title in titles[1:]), None]
         rows = [
-            {title: line[start:end].strip() for title, start, end in zip(titles, starts, ends, strict=True)}
+            {title[0]: line[title.start() : end].strip() for title, end in zip(titles, ends, strict=True)}
             for line in lines
         ]
         return {row["NAME"]: row for row in rows}

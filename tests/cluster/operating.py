@@ -262,6 +262,10 @@ class Town:
         """Wait until a Deployment asks for so many."""
         wait_for(lambda: self.replicas(name) == count, f"{name} asks for {count}", PATIENCE, 0.3)
 
+    def wait_more(self, name: str, count: int) -> int:
+        """Return what a Deployment asks for as soon as that is more; how many more is the policy's affair."""
+        return int(wait_for(lambda: max(0, self.replicas(name) - count), f"more than {count}", PATIENCE, 0.3)) + count
+
     def events(self, name: str, reason: str) -> list[dict[str, Any]]:
         """Return the events of one reason about a resource of ours."""
         chosen = f"involvedObject.name={name},reason={reason}"

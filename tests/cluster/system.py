@@ -172,7 +172,11 @@ class System:
     def install(
         self, release: str, chart: str, namespace: str, values: dict[str, Any], *options: str, check: bool = True
     ) -> str:
-        """Install or upgrade a release; return what helm says. Without `options` it waits until all of it is ready."""
+        """
+        Install or upgrade a release; return what helm says. Without `options` it waits until all of it is ready.
+
+        `chart` is one of charts/, or a path.
+        """
         file = self._folder / f"{release}-values.yaml"
         file.write_text(yaml.safe_dump(values))
         return self.kube.helm(

@@ -1,19 +1,48 @@
-"""An API server takes every manifest in k8s/, with every field, and lets its pods pass."""
+"""An API server takes every manifest in k8s/ and of the charts' scenarios, with every field, and lets its pods pass."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from charts.own import write_definitions
+from charts.render import Chart, Scenario, charts, tool
+from charts.server import ApiServer
 from tests.cluster.kube import ROOT, Kube
 
 FOLDER = ROOT / "k8s"
 MANIFESTS = [FOLDER / "alerts" / "kafka.yaml", *sorted((FOLDER / "examples").glob("*.yaml"))]
 
+TRIED = "tried"
+"""A namespace in which nothing is installed, so that nothing of a release is in the way."""
+
+MODES = ("enforce", "warn")
+
+
+@pytest.fixture(scope="module")
+def server(defined: Kube, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """Return the API server, which knows our own resources meanwhile."""
+    known = set(defined.run("get", "customresourcedefinitions", "--output", "name").split())
+    definitions = write_definitions(tmp_path_factory.mktemp("definitions"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(kubeconfig))
+        api = ApiServer(tool("kubectl"))
+        api.install_definitions([definitions])
+        defined.run("create", "namespace", TRIED)
+        defined.run("label", "namespace", TRIED, *(f"pod-security.kubernetes.io/{mode}=restricted" for mode in MODES))
+        yield api
+        defined.run("delete", "namespace", TRIED, "--wait=false")
+    # A release that brings them would find them to be somebody else's.
+    added = set(defined.run("get", "customresourcedefinitions", "--output", "name").split()) - known
+    if added:
+        defined.run("delete", *sorted(added))
+
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+@pytest.mark.usefixtures("server")
 def test_a_manifest_is_taken_without_a_warning(path: Path, defined: Kube) -> None:
     arguments = ("--namespace", "kafka") if path.parent.name == "alerts" else ()
     # What has a generated name cannot be applied; what is applied is looked at just as strictly.
@@ -36,3 +65,15 @@ def test_the_dashboards_are_taken_as_config_maps(defined: Kube) -> None:
     said = defined.run("apply", "--dry-run=server", "--namespace", "shop", "--filename", "-", stdin=made)
     boards = sorted((ROOT / "charts" / "shop" / "files" / "dashboards").glob("*.json"))
     assert said.count("created (server dry run)") == len(boards) == 4
+
+
+@pytest.mark.parametrize(
+    ("chart", "scenario"),
+    [
+        pytest.param(chart, scenario, id=f"{chart.name}-{scenario.name}")
+        for chart in charts()
+        for scenario in chart.scenarios
+    ],
+)
+def test_a_scenario_is_taken_with_every_field(chart: Chart, scenario: Scenario, server: ApiServer) -> None:
+    assert server.check(chart, scenario, TRIED).trouble == ""

@@ -45,18 +45,20 @@ class ApiServer:
             files = [item for file in sorted(folder.glob("*.yaml")) for item in ("--filename", str(file))]
             self._run("wait", "--for=condition=Established", f"--timeout={ESTABLISHED}", *files)
 
-    def check(self, chart: Chart, scenario: Scenario) -> Finding:
+    def check(self, chart: Chart, scenario: Scenario, namespace: str = "") -> Finding:
         """
         Have the server judge one scenario by a dry run, refusing fields that it does not know.
 
-        A warning that a pod would not be admitted, or that something will be gone, is trouble as well.
+        A warning that a pod would not be admitted, or that something will be gone, is trouble as well. In `namespace`,
+        that of the chart's name if it is empty, there must be no release: some fields of what exists cannot change.
         """
+        own = namespace or chart.name
         try:
-            manifests = render(chart, [scenario.values] if scenario.values else [], namespace=chart.name)
+            manifests = render(chart, [scenario.values] if scenario.values else [], namespace=own)
             # By namespace, because kubectl takes one at a time.
             groups: dict[str, list[dict[str, Any]]] = {}
             for item in documents(manifests):
-                groups.setdefault(item["metadata"].get("namespace", chart.name), []).append(_alone(item))
+                groups.setdefault(item["metadata"].get("namespace", own), []).append(_alone(item))
             with self._namespaces(sorted(groups)):
                 troubles = [trouble for name, items in groups.items() if (trouble := self._judged(name, items))]
         except ChartsError as error:

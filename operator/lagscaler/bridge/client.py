@@ -81,6 +81,7 @@ class Place:
     stage: str
     percent: float
     hold: bool
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class BridgeClient:
         found = await self._request("POST", f"/cutovers/{quote(service, safe='')}/transition", body)
         after = found["after"]
         return Done(
-            after=Place(after["stage"], float(after["percent"]), bool(after["hold"])),
+            after=Place(after["stage"], float(after["percent"]), bool(after["hold"]), int(after["epoch"])),
             changed=bool(found["changed"]),
             repeated=bool(found["repeated"]),
             rollback=found.get("rollback"),

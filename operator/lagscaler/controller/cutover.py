@@ -99,7 +99,12 @@ def status_of(cutover: Cutover, request: Mapping[str, Any] | None, known: Known,
     if request:
         status["request"] = dict(request)
     if known.standing is not None:
-        status |= _standing(known.standing, known.move)
+        status |= _standing(known.standing)
+        move = known.move if known.move and known.move.epoch == known.standing.epoch else None
+        for name in ("changedBy", "changedWhy"):
+            status.pop(name, None)
+        if move is not None:
+            status |= {"changedBy": move.who, "changedWhy": move.why}
     if known.outlook is not None:
         status |= _outlook(known.outlook, known.step)
     elif known.standing is not None and next_step(known.standing) is None:
@@ -136,7 +141,7 @@ def _answered(cutover: Cutover, action: str, outcome: str, sentence: str, now: f
     }
 
 
-def _standing(standing: Standing, move: Move | None) -> dict[str, Any]:
+def _standing(standing: Standing) -> dict[str, Any]:
     found: dict[str, Any] = {
         "stage": standing.stage,
         "hold": standing.hold,
@@ -148,8 +153,6 @@ def _standing(standing: Standing, move: Move | None) -> dict[str, Any]:
     }
     if standing.changed_at:
         found["changedAt"] = standing.changed_at
-    if move is not None:
-        found |= {"changedBy": move.who, "changedWhy": move.why}
     return found
 
 

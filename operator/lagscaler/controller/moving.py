@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lagscaler.bridge.client import BridgeUnreachableError, Move, Outlook, RequestRefusedError, Standing
+from lagscaler.bridge.client import BridgeUnreachableError, Done, Move, Outlook, RequestRefusedError, Standing
 from lagscaler.controller import requests
 from lagscaler.controller.cutover import Known, Trouble, applied, in_sync, next_step, nothing_asked, refused, status_of
 from lagscaler.controller.ports import BridgePort, KubernetesPort, RecorderPort
@@ -39,7 +39,6 @@ class _Bridge:
     poll: float
     standings: Mapping[str, Standing]
     wake: asyncio.Event
-    seen: bool = False
     trouble: Trouble | None = None
     failures: int = 0
 
@@ -152,7 +151,7 @@ class Moving:
             self._metrics.bridge_up.labels(name).set(0)
             return
         self._metrics.bridge_up.labels(name).set(1)
-        bridge.failures, bridge.trouble, bridge.seen = 0, None, True
+        bridge.failures, bridge.trouble = 0, None
         before, bridge.standings = bridge.standings, found
         for service, standing in found.items():
             if service not in before or before[service].stage != standing.stage:
@@ -176,13 +175,19 @@ class Moving:
                 "ServiceUnknown", f"the bridge {cutover.bridge} has no service {cutover.service!r}; it has: {known}"
             )
         moved = False
-        if elder is None and trouble is None:
-            moved = await self._request(bridge, cutover, track)
-            trouble = track.trouble
-            if standing is not None and not moved:
+        if elder is None and trouble is None and standing is not None:
+            done = await self._request(bridge, cutover, track)
+            moved, trouble = done is not None, track.trouble
+            if done is None:
                 await self._inquire(bridge, cutover, track, standing)
+            elif not done.repeated:
+                after = done.after
+                standing = replace(
+                    standing, stage=after.stage, percent=after.percent, hold=after.hold, epoch=after.epoch
+                )
+                bridge.standings = {**bridge.standings, cutover.service: standing}
         known_now = Known(
-            standing=standing if bridge.seen and not moved else None,
+            standing=standing,
             move=track.move,
             outlook=track.outlook,
             step=track.step,
@@ -192,35 +197,35 @@ class Moving:
         await self._show(cutover, track, known_now)
         return moved
 
-    async def _request(self, bridge: _Bridge, cutover: Cutover, track: _Track) -> bool:
-        """Make the request that the spec asks for, if there is one; return whether the bridge carried it out."""
+    async def _request(self, bridge: _Bridge, cutover: Cutover, track: _Track) -> Done | None:
+        """Make the request that the spec asks for, if there is one; return what came of it, if it was carried out."""
         now = self._clock()
         if (track.answer or {}).get("generation") == cutover.generation or requests.settled(cutover):
             track.trouble = None
-            return False
+            return None
         if (request := requests.asked(cutover)) is None:
             track.answer = nothing_asked(cutover, now)
-            return False
+            return None
         if now < track.retry_at:
-            return False
+            return None
         try:
             done = await bridge.port.transition(cutover.service, requests.body_of(cutover, request))
         except RequestRefusedError as error:
             track.answer = refused(cutover, request, error, self._clock())
             self._answered(cutover, track, "Refused")
             await self._tell(cutover, Notice("Warning", "TransitionRefused", str(track.answer["message"])))
-            return False
+            return None
         except BridgeUnreachableError as error:
             track.failures += 1
             track.retry_at = self._clock() + _pause(track.failures)
             track.trouble = Trouble(error.reason, f"{request.words} is tried again: {error}")
             bridge.failures = max(bridge.failures, 1)
             logger.warning("Cutover %s: %s", cutover.key, track.trouble.message)
-            return False
+            return None
         track.answer = applied(cutover, request, done, self._clock())
         self._answered(cutover, track, "Applied")
         await self._tell(cutover, Notice("Normal", "TransitionRequested", str(track.answer["message"])))
-        return True
+        return done
 
     def _answered(self, cutover: Cutover, track: _Track, outcome: str) -> None:
         track.failures, track.retry_at, track.trouble = 0, -math.inf, None
@@ -264,9 +269,10 @@ class Moving:
             if error.gone:
                 self._world.forget(CUTOVERS, current.key)
             return
-        for name, reason in (("InSync", "OutOfSync"), ("BridgeReachable", "BridgeUnreachable")):
+        for name in ("InSync", "BridgeReachable"):
             new, old = condition_of(status, name), condition_of(current.status, name)
-            told = name != "InSync" or new.get("reason") == "MovedElsewhere"
+            reason = "OutOfSync" if new.get("reason") == "MovedElsewhere" else str(new.get("reason"))
+            told = name != "InSync" or reason == "OutOfSync"
             if told and new.get("status") == "False" and old.get("reason") != new.get("reason"):
                 await self._tell(current, Notice("Warning", reason, str(new["message"])))
         self._world.see(CUTOVERS, None, found)

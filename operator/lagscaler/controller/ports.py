@@ -19,10 +19,6 @@ class KubernetesPort(Protocol):
         """Return all resources of a kind in a namespace, or in the cluster."""
         ...
 
-    async def read(self, kind: Kind, key: Key) -> dict[str, Any]:
-        """Return one resource."""
-        ...
-
     async def patch_status(self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Merge into the status of the resource with that identity, and return the resource."""
         ...

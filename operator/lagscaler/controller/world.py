@@ -115,7 +115,7 @@ class World:
         self._consumers_of.setdefault(_target_key(consumer), set()).add(consumer.key)
         # Our own writes of the status come back as events, and ask for nothing.
         if old is None or (old.uid, old.generation) != (consumer.uid, consumer.generation):
-            if old is not None:
+            if old is not None and _target_key(old) != _target_key(consumer):
                 self._touch(_target_key(old))
             self._touch(_target_key(consumer))
 

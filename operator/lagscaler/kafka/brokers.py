@@ -133,9 +133,15 @@ class Brokers:
     async def _noted(self, address: Address, connection: Connection, call: Call[T]) -> T:
         try:
             return await connection.ask(call, self._attempt)
-        except Unreachable:
-            self._failed_at[address] = time.monotonic()
+        except Unreachable as error:
+            self._failed(address, error)
             raise
+
+    def _failed(self, address: Address, error: Exception) -> None:
+        """Remember a failure, and tell of the first one until the broker answers again."""
+        if address not in self._failed_at:
+            logger.warning("Kafka: %s", error)
+        self._failed_at[address] = time.monotonic()
 
     async def _connection(self, address: Address) -> Connection:
         async with self._opening.setdefault(address, asyncio.Lock()):
@@ -148,9 +154,7 @@ class Brokers:
             try:
                 opened = await Connection.open(*address, self._credentials, self._attempt)
             except (Unreachable, LoginRefused) as error:
-                if address not in self._failed_at:
-                    logger.warning("Kafka: %s", error)
-                self._failed_at[address] = time.monotonic()
+                self._failed(address, error)
                 raise
             if self._failed_at.pop(address, None) is not None:
                 logger.info("Kafka: broker %s:%d answers again", *address)

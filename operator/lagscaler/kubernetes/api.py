@@ -92,10 +92,6 @@ class KubernetesApi:
             if not more:
                 return found
 
-    async def read(self, kind: Kind, key: Key) -> dict[str, Any]:
-        """Return one resource."""
-        return await self._request("get", kind, kind.path(key.namespace, key.name))
-
     async def patch_status(self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Merge into the status of the resource with that identity, and return the resource."""
         body = {"metadata": {"uid": uid}, "status": patch}
@@ -159,7 +155,7 @@ class KubernetesApi:
 
 EVENTS = Kind("Event", "", "v1", "events")
 
-_METHODS = {"list": "GET", "get": "GET", "patch": "PATCH", "create": "POST"}
+_METHODS = {"list": "GET", "patch": "PATCH", "create": "POST"}
 
 
 def _said(text: str) -> str:

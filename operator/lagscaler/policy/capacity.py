@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 
 from lagscaler.policy.assignment import Groups
@@ -22,6 +23,10 @@ SETTLE = 60.0
 """Seconds by which what was learned before counts for a third still."""
 BUSY_LEAST = 0.15
 """Below this share of time, a rate divided by it is mostly noise."""
+RARE = 180.0
+"""Seconds that are looked at of a consumer that commits more rarely than it is polled."""
+COMMITS = 3
+"""Commits that must have been seen in that time."""
 DRY_SECONDS = 5.0
 """A consumer with less backlog than it does in this time may have run dry between two samples."""
 
@@ -65,24 +70,31 @@ def measured(
     """
     Return the capacity that the last samples show; None when they show nothing.
 
-    Of consumers that were not at work all the time and do not say
-    how busy they were, only the rate is known, which the capacity exceeds: it counts when it is above what is `known`.
+    Of consumers that were not at work all the time and do not say how busy they were, only the rate is known, which the
+    capacity exceeds: it counts when it is above what is `known`.
     """
-    now = samples[-1]
-    rates = finished(now, samples[0], keys)
-    shown, least = [], []
+    recent = undisturbed(samples)
+    if len(recent) < 2:
+        return None
+    rates = finished(samples[-1], recent[0], keys)
+    shown: list[float] = []
+    least: list[float] = []
     for group in groups:
         rate = sum(rates[index] for index in group)
         if rate <= 0:
             continue
-        busy = _busy(samples, [keys[index] for index in group])
+        mine = [keys[index] for index in group]
+        busy = _busy(recent, mine)
         if busy is not None:
             if busy >= BUSY_LEAST:
                 shown.append(rate / min(1.0, busy))
-        elif _never_dry(samples, [keys[index] for index in group], rate):
-            shown.append(rate)
-        else:
-            least.append(rate)
+            continue
+        seen = recent
+        if not _commits_often(recent, mine):
+            seen = undisturbed(samples, RARE)
+            rate = sum(_between_commits(seen, key) for key in mine)
+        if rate > 0:
+            (shown if _never_dry(seen, mine, rate) else least).append(rate)
     if shown:
         return median(shown)
     if known is not None and least and median(least) > known:
@@ -109,6 +121,32 @@ def _busy(samples: Sequence[Sample], keys: Sequence[TopicPartition]) -> float | 
         if (partition := sample.partitions.get(key)) is not None and partition.busy is not None
     ]
     return sum(values) / len(values) if values else None
+
+
+def _commits_often(samples: Sequence[Sample], keys: Sequence[TopicPartition]) -> bool:
+    """Return whether every partition that moved did so from each sample to the next."""
+    for key in keys:
+        offsets = [sample.partitions[key].committed for sample in samples]
+        if offsets[0] != offsets[-1] and any(old == new for old, new in pairwise(offsets)):
+            return False
+    return True
+
+
+def _between_commits(samples: Sequence[Sample], key: TopicPartition) -> float:
+    """
+    Return the records a second that were finished between the first and the last commit seen; 0 for too few of them.
+
+    Half a minute's work that is committed between two samples would else look as if it was done in seconds.
+    """
+    seen = [
+        (new.at, committed)
+        for old, new in pairwise(samples)
+        if (committed := new.partitions[key].committed) is not None and committed != old.partitions[key].committed
+    ]
+    if len(seen) < COMMITS:
+        return 0.0
+    (begin, first), (end, last) = seen[0], seen[-1]
+    return max(0.0, last - first) / (end - begin)
 
 
 def _never_dry(samples: Sequence[Sample], keys: Sequence[TopicPartition], rate: float) -> bool:

@@ -64,7 +64,7 @@ def _started(state: State, now: Sample, spec: Spec) -> State:
     if now.replicas < state.asked_for:
         given_up = waited > max(GIVEN_UP, 3 * spec.poll)
         return replace(state, asked_at=None, asked_for=None) if given_up else state
-    there = now.members if now.members is not None else now.ready
+    there = now.members or now.ready  # consumers that assign partitions to themselves are no members
     if there < state.asked_for or now.rebalancing or not now.complete:
         return replace(state, asked_at=None, asked_for=None) if waited > START_DELAY_MOST else state
     delay = max(0.0, waited - spec.poll / 2)

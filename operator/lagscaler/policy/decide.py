@@ -64,7 +64,8 @@ def _remember(state: State, picture: Picture, forecast: Forecast | None, spec: S
         state = replace(state, phantoms=unseen | found, idle_since=None, breaches=state.breaches + over)
     else:
         wait = forecast.wait if forecast is not None else max(picture.ages, default=0.0)
-        quiet = not over and wait <= planned / 2
+        quiet = not over and wait <= planned / 2 and state.asked_at is None
+        quiet = quiet and max(picture.ages, default=0.0) <= planned
         state = replace(
             state,
             phantoms=found,
@@ -79,7 +80,9 @@ def _wish(picture: Picture, forecast: Forecast | None, spec: Spec, state: State)
     present = picture.now.replicas
     if present <= 0:
         return zero.come_back(picture, spec)
-    behind = increase.more(picture, forecast, spec, state, _most(picture, spec)) if forecast else None
+    behind = None
+    if forecast is not None and len(picture.samples) > 1:  # after a restart, one look tells too little
+        behind = increase.more(picture, forecast, spec, state, _most(picture, spec))
     if not picture.now.complete:
         return _incomplete(picture, behind, spec, state)
     if behind is not None:
@@ -87,10 +90,12 @@ def _wish(picture: Picture, forecast: Forecast | None, spec: Spec, state: State)
     leave = zero.leave(picture, spec, state)
     if leave is not None:
         return leave
+    floor = max(1, spec.min_replicas)
     if forecast is None:
-        return trial.fewer(picture, spec, state, max(1, spec.min_replicas))
+        wish = trial.fewer(picture, spec, state, floor)
+    else:
+        wish = reduction.fewer(picture, forecast, spec, state, floor)
     helpless = picture.named(PartitionState.STALLED, PartitionState.STOPPED)
-    wish = reduction.fewer(picture, forecast, spec, state, max(1, spec.min_replicas))
     if helpless and wish.replicas == present:
         sentence = f"{words.partitions(helpless)} make no progress, which more replicas cannot change: {present} stay"
         return Wish(present, Reason.STALLED, sentence, wish.needed)
@@ -114,7 +119,8 @@ def _incomplete(picture: Picture, behind: Wish | None, spec: Spec, state: State)
 
 def _most(picture: Picture, spec: Spec) -> int:
     """Return the highest number of replicas that is allowed: no more than there are partitions, one at least."""
-    partitions = max((len(sample.partitions) for sample in picture.samples), default=0)
+    seen = picture.samples[-1:] if picture.now.complete else picture.samples
+    partitions = max(len(sample.partitions) for sample in seen)
     most = partitions or picture.now.replicas
     if spec.max_replicas is not None:
         most = min(most, spec.max_replicas)

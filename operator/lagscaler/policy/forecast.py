@@ -25,6 +25,8 @@ LATE = 0.8
 """Share of the objective that the oldest record's age may reach; the rest is for what no forecast tells."""
 PAUSE = 8.0
 """Seconds for which a rebalance is taken to stop consumption."""
+PAUSE_MOST = 0.15
+"""Share of the objective that this may be, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,14 @@ class Forecast:
 
     wait: float
     """Seconds that the worst replica will need for its backlog when new replicas could help."""
+    late: float
+    """How old the oldest record that replicas can help will be by then, or that wait where it is longer."""
     over: bool
     """Whether that is too long, or some record will be too old by then."""
     urgent: bool
     """Whether replicas that are asked for at the next poll would come too late for the objective."""
     needed: int
-    """Replicas that meet what arrives, and what will be waiting, within the planned share of the objective."""
+    """Replicas that do what arrives and work off what will be waiting; those that are there unless it is over."""
     predict: Callable[[int], Sequence[Groups]]
 
 
@@ -56,22 +60,25 @@ def look_ahead(picture: Picture, capacity: float, spec: Spec, state: State) -> F
     backlog = demand.after(backlog, rates, coming, capacity, delay - rest)
     ages = _aged(picture.ages, rates, picture.groups, capacity, rest)
     ages = _aged(ages, rates, coming, capacity, delay - rest)
-    oldest = max(ages) + PAUSE
-    later = max(_aged(ages, rates, coming, capacity, spec.poll)) + PAUSE
-    planned = max(spec.slack * spec.latency, 1e-3)
-    growth = trend(picture, delay + HORIZON)
-    required = [
-        max(rate * growth / HEADROOM, rate + (records + rate * PAUSE) / (CATCH_UP * spec.latency))
-        for rate, records in zip(rates, backlog, strict=True)
-    ]
+    oldest = max(ages)
+    later = max(_aged(ages, rates, coming, capacity, spec.poll))
+    stop = pause(spec)
     wait = demand.longest_wait(backlog, coming, capacity)
-    return Forecast(
-        wait=wait,
-        over=wait > planned or oldest > LATE * spec.latency,
-        urgent=later > spec.latency,
-        needed=demand.sufficient(required, capacity, predict, picture.hot()),
-        predict=predict,
-    )
+    over = wait > spec.slack * spec.latency or (oldest > 0 and oldest + stop > LATE * spec.latency)
+    needed = picture.now.replicas
+    if over:
+        growth = trend(picture, delay + HORIZON)
+        required = [
+            max(rate * growth / HEADROOM, rate + (records + rate * stop) / (CATCH_UP * spec.latency))
+            for rate, records in zip(rates, backlog, strict=True)
+        ]
+        needed = demand.sufficient(required, capacity, predict, picture.hot())
+    return Forecast(wait, max(wait, oldest), over, later + stop > spec.latency, needed, predict)
+
+
+def pause(spec: Spec) -> float:
+    """Return how long a rebalance is taken to stop consumption, never so long that a short objective is hopeless."""
+    return min(PAUSE, PAUSE_MOST * spec.latency)
 
 
 def _aged(

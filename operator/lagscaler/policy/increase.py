@@ -25,7 +25,7 @@ def more(picture: Picture, forecast: Forecast, spec: Spec, state: State, most: i
     """
     present = picture.now.replicas
     needed = forecast.needed
-    said = f"worst replica {words.seconds(forecast.wait)} behind by the time that help comes"
+    said = f"Worst replica {words.seconds(forecast.late)} behind by the time that help comes"
     said += f" at {words.rate(picture.capacity or 0.0)}, objective {words.seconds(spec.latency)}"
     if not forecast.over:
         if max(picture.ages) > spec.latency:
@@ -33,26 +33,24 @@ def more(picture: Picture, forecast: Forecast, spec: Spec, state: State, most: i
             return Wish(present, Reason.CATCHING_UP, sentence, needed)
         return None
     if effect.exhausted(state):
-        sentence = f"{said.capitalize()}, but more replicas brought nothing twice: {present} stay"
+        sentence = f"{said}, but more replicas brought nothing twice: {present} stay"
         return Wish(present, Reason.INEFFECTIVE, sentence, needed)
     if needed <= present:
         hot = picture.named(PartitionState.HOT)
         if hot:
-            sentence = f"{said.capitalize()}: {words.partitions(hot)} fill a replica each, and more cannot share them"
+            sentence = f"{said}: {words.partitions(hot)} fill a replica each, and more cannot share them"
             return Wish(present, Reason.HOT, sentence, needed)
-        return Wish(present, Reason.CATCHING_UP, f"{said.capitalize()}: {words.replicas(present)} will do", needed)
+        return Wish(present, Reason.CATCHING_UP, f"{said}: {words.replicas(present)} will do", needed)
     if present >= most:
         limit = "maxReplicas or the partitions allow no more"
-        return Wish(present, Reason.LIMITED, f"{said.capitalize()}: {needed} would be needed, {limit}", needed)
+        return Wish(present, Reason.LIMITED, f"{said}: {needed} would be needed, {limit}", needed)
     if effect.pending(state, picture):
-        return Wish(present, Reason.CATCHING_UP, f"{said.capitalize()}: first, what the last addition brings", needed)
+        return Wish(present, Reason.CATCHING_UP, f"{said}: first, what the last addition brings", needed)
     if state.breaches < LOOKS and not forecast.urgent:
-        return Wish(present, Reason.CATCHING_UP, f"{said.capitalize()}: one more look before any are added", needed)
+        return Wish(present, Reason.CATCHING_UP, f"{said}: one more look before any are added", needed)
     missed = max(picture.ages) > spec.latency or forecast.wait > spec.latency
     if changes.budget_left(state, spec) < 1 and not missed:
-        sentence = (
-            f"{said.capitalize()}: {needed} would do, but the hour's {spec.rebalances_per_hour} changes are used up"
-        )
+        sentence = f"{said}: {needed} would do, but the hour's {spec.rebalances_per_hour} changes are used up"
         return Wish(present, Reason.BUDGET, sentence, needed)
     wanted = effect.modest(state, present, min(needed, most))
-    return Wish(wanted, Reason.BEHIND, f"{said.capitalize()}: {present} → {wanted}", needed)
+    return Wish(wanted, Reason.BEHIND, f"{said}: {present} → {wanted}", needed)

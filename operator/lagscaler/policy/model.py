@@ -105,10 +105,10 @@ class Spec:
     """Records a second of one replica; None: learned."""
     window: float = 600.0
     """How far back samples are kept and looked at."""
-    rebalances_per_hour: int = 12
-    scale_down_after: float = 300.0
-    """How long it must have been quiet before replicas are taken away."""
-    cooldown: float = 120.0
+    rebalances_per_hour: int = 20
+    scale_down_after: float = 120.0
+    """For how long fewer replicas must have been enough before replicas are taken away."""
+    cooldown: float = 60.0
     """After any change of replicas, before one is taken away."""
     to_zero: bool = False
     """Whether no replica at all may be left while there is nothing to do, whatever `min_replicas` says otherwise."""
@@ -209,7 +209,7 @@ class State:
     """When more replicas were first asked for; None once they own partitions."""
     asked_for: int | None = None
     quiet_since: float | None = None
-    """Since when the predicted wait has been short; None when it is not."""
+    """Since when waits have been short, with all replicas there that were asked for; None when they are not."""
     reduced_at: float | None = None
     """When replicas were first taken away, as long as it may turn out to have been too early."""
     reduced_rate: float | None = None

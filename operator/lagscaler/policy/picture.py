@@ -94,8 +94,8 @@ def draw(history: Sequence[Sample], spec: Spec, state: State) -> Picture:
     steady = capacity.undisturbed(samples)
     done = sum(rates.finished(now, steady[0], keys)) if len(steady) > 1 else None
     learned = state.capacity
-    if len(steady) > 1:
-        shown = capacity.measured(steady, keys, groups, learned)
+    if len(samples) > 1:
+        shown = capacity.measured(samples, keys, groups, learned)
         learned = capacity.learn(learned, shown, now.at - samples[-2].at)
     assumed = spec.capacity if spec.capacity is not None else learned
     if assumed is not None and assumed > 0:

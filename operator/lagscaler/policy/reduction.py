@@ -12,20 +12,19 @@ import math
 
 from lagscaler.policy import demand, words
 from lagscaler.policy.changes import budget_left
-from lagscaler.policy.forecast import PAUSE, Forecast, trend
+from lagscaler.policy.forecast import Forecast, pause, trend
 from lagscaler.policy.model import Reason, Spec, State
 from lagscaler.policy.picture import Picture
 from lagscaler.policy.rates import ago, arrived, increments
 from lagscaler.policy.regret import bearable, memory
 from lagscaler.policy.wish import Wish
 
-AHEAD = 300.0
+AHEAD = 180.0
+"""Seconds for which fewer replicas should do when the load grows as it has."""
 MEAN = 120.0
 """Seconds over which the steady load is measured."""
 SAVING = 0.1
 """Share of the replicas that must be saved, so that a rebalance is worth it."""
-
-
 CHANGES = 2
 """Changes of the hour's budget that must be left: the reduction itself, and its undoing."""
 
@@ -70,14 +69,19 @@ def _least(total: float, capacity: float, spec: Spec, state: State) -> int:
 
 
 def time_left(picture: Picture, spec: Spec, state: State) -> float:
-    """Return for how many seconds nothing may be taken away yet."""
+    """
+    Return for how many seconds nothing may be taken away yet.
+
+    Waits must have been short for the cooldown, and enough must have been seen: that nothing has come for longer which
+    fewer replicas would not have absorbed, is asked afterwards.
+    """
     at = picture.now.at
-    quiet = spec.scale_down_after - (at - state.quiet_since) if state.quiet_since is not None else spec.scale_down_after
     changed = max((change for change in (state.last_up, state.last_down) if change is not None), default=None)
     cooling = spec.cooldown - (at - changed) if changed is not None else 0.0
-    since_up = spec.scale_down_after - (at - state.last_up) if state.last_up is not None else 0.0
+    pause = min(spec.cooldown, spec.scale_down_after)
+    quiet = pause - (at - state.quiet_since) if state.quiet_since is not None else pause
     seen = 0.9 * min(spec.scale_down_after, spec.window) - (at - picture.samples[0].at)
-    return max(quiet, cooling, since_up, seen)
+    return max(quiet, cooling, seen)
 
 
 def _fewest(
@@ -90,8 +94,9 @@ def _fewest(
     limit = spec.slack * spec.latency
     steady = [rate / spec.utilization for rate in mean]
     best = picture.now.replicas
+    stop = pause(spec)
     for replicas in range(min(most, len(picture.keys)), least - 1, -1):
-        if PAUSE + sum(mean) * PAUSE / (replicas * capacity) > limit:
+        if stop + sum(mean) * stop / (replicas * capacity) > limit:
             break
         likely = forecast.predict(replicas)
         if not all(demand.suffices(steady, groups, capacity, picture.hot()) for groups in likely):

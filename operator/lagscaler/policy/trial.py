@@ -10,7 +10,7 @@ from __future__ import annotations
 from lagscaler.policy import words
 from lagscaler.policy.capacity import SPAN
 from lagscaler.policy.changes import budget_left, start_delay
-from lagscaler.policy.forecast import LATE, PAUSE
+from lagscaler.policy.forecast import LATE, pause
 from lagscaler.policy.model import Reason, Spec, State
 from lagscaler.policy.picture import Picture
 from lagscaler.policy.reduction import CHANGES, time_left
@@ -27,7 +27,7 @@ def fewer(picture: Picture, spec: Spec, state: State, floor: int) -> Wish:
     wanted = max(floor, present - max(1, int(present * STEP)))
     if wanted >= present:
         return Wish(present, Reason.LEARNING, f"{unknown}: {words.replicas(present)} stay")
-    late = (1 - wanted / present) * (start_delay(state) + SPAN + 2 * spec.poll) + 2 * PAUSE
+    late = (1 - wanted / present) * (start_delay(state) + SPAN + 2 * spec.poll) + 2 * pause(spec)
     if late > LATE * spec.latency:
         sentence = f"{unknown}, and to try fewer than {words.replicas(present)} could miss the objective"
         return Wish(present, Reason.LEARNING, sentence)

@@ -38,16 +38,6 @@ def version_of(body: Mapping[str, Any]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def time_of(text: str | None) -> float | None:
-    """Return seconds since the epoch of an RFC 3339 time; None for none, or for what is not a time."""
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
-
-
 def time_text(at: float) -> str:
     """Return a time as the API server writes it, to the second."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

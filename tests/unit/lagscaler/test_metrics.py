@@ -23,9 +23,9 @@ def test_every_metric_has_our_prefix_and_a_sentence() -> None:
     for family in families:
         assert family.name.startswith("lagscaler_")
         assert family.documentation.endswith(".")
-    assert [sample.labels for family in families if family.name == "lagscaler_build_info" for sample in family.samples] == [
-        {"version": "1.2"}
-    ]
+    assert [
+        sample.labels for family in families if family.name == "lagscaler_build_info" for sample in family.samples
+    ] == [{"version": "1.2"}]
 
 
 def test_what_is_gone_leaves_no_series() -> None:

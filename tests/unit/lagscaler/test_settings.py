@@ -87,7 +87,7 @@ def test_what_cannot_be_used_is_told_with_its_place(text: str, words: str) -> No
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="config.yaml cannot be read: No such file"):
+    with pytest.raises(SettingsError, match=r"config\.yaml cannot be read: No such file"):
         read_settings(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_bytes(b"\xff")
     with pytest.raises(SettingsError, match="it is not UTF-8"):

@@ -141,7 +141,7 @@ class FakeBroker:
             (COORDINATOR, 4): self._coordinators,
             (FETCH, 3): self._commits_of_one,
             (FETCH, 8): self._commits,
-            (LIST, 2): self._offsets,
+            (LIST, 2): self.offsets,
             (DESCRIBE, 1): self._classic,
             (DESCRIBE_NEW, 0): self._new,
         }
@@ -245,7 +245,8 @@ class FakeBroker:
 
         return Writer().int32(0).compact_array(request.compact_array(asked), write).no_tags().done()
 
-    def _offsets(self, request: Reader) -> bytes:
+    def offsets(self, request: Reader) -> bytes:
+        """Answer ListOffsets."""
         assert request.int32() == -1
         request.int8()
         topics = request.array(lambda one: (one.string(), one.array(lambda row: (row.int32(), row.int64()))))

@@ -11,6 +11,7 @@ import pytest
 from lagscaler.kafka import groupview, logs
 from lagscaler.kafka.brokers import addresses
 from lagscaler.kafka.sampler import Reading, Request, Sampler
+from lagscaler.kafka.wire import Reader
 from lagscaler.policy.model import Gap, PartitionSample
 from lagscaler.settings import ClusterSettings, SettingsError
 from tests.unit.lagscaler.kafka.fake_broker import (
@@ -366,6 +367,22 @@ def test_times_are_asked_for_only_when_they_are_wanted() -> None:
     assert 7.0 <= (found.partitions["orders", 0].first_unread_at or 0) <= 8.0
     assert found.partitions["orders", 1].first_unread_at is None
     assert sampled(shop(), ORDERS).partitions["orders", 0].first_unread_at is None
+
+
+def test_times_that_do_not_come_in_time_are_no_gap() -> None:
+    broker = shop()
+
+    def last(request: Reader) -> bytes:
+        """Answer for starts and ends, and never again."""
+        if broker.count(LIST) == 2:
+            broker.silent.add(LIST)
+        return broker.offsets(request)
+
+    broker.instead[LIST] = last
+    found = sampled(broker, Request("orders", "workers", ("orders",), want_times=True), timeout=2.0)
+    assert found.gaps == {}
+    assert found.partitions["orders", 0].first_unread_at is None
+    assert len(found.partitions) == 2
 
 
 @pytest.mark.parametrize(("reset", "time"), [("earliest", 5.0), ("latest", None), ("none", None)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lagscaler.policy.assignment import current
@@ -66,19 +68,36 @@ def test_nothing_is_learned_across_a_rebalance():
     ]
     assert [sample.at - NOW for sample in undisturbed(samples)] == [40]
     assert len(undisturbed(samples[:3])) == 1
+    assert shown(samples) is None
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        pytest.param(group(20, [0.0, 0.0], owners=["b", "a"]), id="partitions changed hands"),
-        pytest.param(group(20, [0.0, 0.0], owners=["a", "b"], ready=1), id="a pod became ready"),
-        pytest.param(group(20, [0.0]), id="a partition is new"),
-    ],
-)
-def test_what_counts_as_a_disturbance(before):
-    later = [group(at, [0.0, 0.0], owners=["a", "b"]) for at in (30, 40)]
-    assert [sample.at - NOW for sample in undisturbed([before, *later])] == [40]
+def test_a_partition_that_stands_still_fills_nobody():
+    samples = [group(at, [at * 20.0, 7.0], owners=["a", "a"]) for at in (0, 10, 20)]
+    stuck = [
+        Sample(
+            sample.at,
+            {key: replace(one, end=one.committed + (9000 if key[1] else 0)) for key, one in sample.partitions.items()},
+            1,
+            1,
+            1,
+        )
+        for sample in samples
+    ]
+    assert shown(stuck) is None
+
+
+class TestOneThatCommitsRarely:
+    """Every 30 s, of 80 records a second, and polled every 10 s."""
+
+    def samples(self, until, lag):
+        return [group(at, [at // 30 * 30 * 80.0], lag=lag) for at in range(0, until, 10)]
+
+    def test_it_is_measured_from_commit_to_commit(self):
+        for until in range(120, 300, 10):
+            assert shown(self.samples(until, lag=9000)) == pytest.approx(80)
+
+    def test_two_commits_are_too_few(self):
+        assert shown(self.samples(80, lag=9000)) is None
 
 
 def test_only_the_last_half_minute_is_looked_at():

@@ -94,16 +94,16 @@ class TestMore:
 
 class TestFewer:
     def test_when_it_has_been_quiet_for_long_enough(self):
-        loop = settled(rate=900, replicas=12)
+        loop = settled(rate=900, replicas=12, scale_down_after=300)
         reasons = [decision.reason for decision in loop.run(200, 2000)]
         first = reasons.index(Reason.SURPLUS)
         assert first * 10 >= 200
         assert loop.group.replicas == 3
 
     def test_not_so_soon_after_an_addition(self):
-        loop = settled()
+        loop = settled(cooldown=300)
         loop.run(900, 100)
-        decision = loop.run(200, 150)[-1]
+        decision = loop.run(200, 30)[-1]
         assert decision.reason is Reason.COOLING_DOWN
         assert decision.needed < decision.replicas
 
@@ -122,7 +122,7 @@ class TestFewer:
         assert loop.group.replicas < 8
 
     def test_after_a_restart_it_is_looked_again_first(self):
-        loop = settled(rate=900, replicas=12)
+        loop = settled(rate=900, replicas=12, scale_down_after=300)
         loop.run(200, 150)
         loop.restart()
         assert {decision.replicas for decision in loop.run(200, 260)} == {12}
@@ -181,6 +181,17 @@ class TestIncomplete:
     def test_even_bounds_take_nothing_away(self):
         decision = decide([gap(0, 7)], Spec(max_replicas=3), State())
         assert decision.replicas == 7
+
+
+class TestRestart:
+    def test_the_first_look_holds(self):
+        """The state says that it was behind, and there is a backlog; whether it is being worked off is not known."""
+        loop = settled()
+        loop.group.ends = [end + 3000 for end in loop.group.ends]
+        loop.state = replace(loop.state, breaches=5)
+        loop.restart()
+        assert loop.step(900).replicas == 3
+        assert loop.step(900).replicas > 3
 
 
 class TestZero:

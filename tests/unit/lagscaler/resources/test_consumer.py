@@ -84,9 +84,7 @@ def test_what_no_crd_of_ours_would_let_through_is_told(spec: dict[str, Any], wor
     assert words in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("replicas", "generation", "asked"), [(0, 1, None), (0, 2, 0), (3, 1, 3), (3, 5, 3)]
-)
+@pytest.mark.parametrize(("replicas", "generation", "asked"), [(0, 1, None), (0, 2, 0), (3, 1, 3), (3, 5, 3)])
 def test_zero_replicas_are_asked_for_only_by_a_change(replicas: int, generation: int, asked: int | None) -> None:
     found = body(mode="Manual", replicas=replicas)
     found["metadata"]["generation"] = generation

@@ -1,0 +1,306 @@
+"""The loops that scale, on a Kubernetes and a Kafka in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from lagscaler.controller.scaling import Scaling
+from lagscaler.controller.world import World
+from lagscaler.kubernetes.api import KubernetesError
+from lagscaler.kubernetes.kinds import AUTOSCALERS, CONSUMERS, DEPLOYMENTS
+from lagscaler.metrics import Metrics
+from lagscaler.policy.model import Gap
+from lagscaler.resources.conditions import condition_of
+from lagscaler.resources.reading import Key
+from tests.unit.lagscaler.builders import consumer_body, deployment_body, metadata
+from tests.unit.lagscaler.fakes import Clock, FakeKubernetes, FakeRecorder, FakeSampler, until
+
+FAST: dict[str, Any] = {
+    "scaling": {"pollSeconds": 1}, "capacity": {"perReplica": 100, "windowSeconds": 30},
+    "rebalance": {"maxPerHour": 1000, "scaleDownAfterSeconds": 1, "cooldownSeconds": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop turns as much faster as the clock goes."""
+    monkeypatch.setattr("lagscaler.controller.scaling.TICK", 0.01)
+
+
+class Stage:
+    """One operator with all around it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.kubernetes = FakeKubernetes()
+        self.recorder = FakeRecorder()
+        self.sampler = FakeSampler(self.clock)
+        self.metrics = Metrics("1")
+        self.stage: str | None = None
+        self.scaling: Scaling
+        self.start()
+
+    def start(self) -> None:
+        """Make a new operator, that knows what an API server knows and nothing else."""
+        world = World(lambda kind, key: self.scaling.changed(key) if kind == CONSUMERS else None)
+        self.world = self.kubernetes.world = world
+        self.scaling = Scaling(world, self.kubernetes, self.recorder, self.metrics, lambda *_: self.stage, self.clock)
+        self.scaling.samplers["main"] = self.sampler
+        for kind in (DEPLOYMENTS, AUTOSCALERS, CONSUMERS):
+            for (name, _), body in list(self.kubernetes.bodies.items()):
+                if name == kind.name:
+                    world.see(kind, None, body)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Let the loops run."""
+        task = asyncio.create_task(self.scaling.run())
+        try:
+            yield
+            assert not task.done(), task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def status(self, name: str = "orders") -> dict[str, Any]:
+        """Return a KafkaConsumer's status."""
+        return self.kubernetes.status(CONSUMERS, name)
+
+    def condition(self, condition: str, name: str = "orders") -> tuple[str, str]:
+        """Return status and reason of a condition."""
+        found = condition_of(self.status(name), condition)
+        return found.get("status", ""), found.get("reason", "")
+
+    def sampled(self) -> int:
+        """Return how often Kafka was looked at."""
+        return len(self.sampler.asked)
+
+    async def polls(self, count: int) -> None:
+        """Wait for so many more looks at Kafka, and what follows from them."""
+        enough = self.sampled() + count
+        await until(lambda: self.sampled() >= enough, f"{count} looks")
+
+
+def story(play: Callable[[Stage], Awaitable[None]], replicas: int = 1, **spec: Any) -> None:
+    """Play a story with one KafkaConsumer, `orders`, on a Deployment, `worker`."""
+
+    async def whole() -> None:
+        one = Stage()
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(replicas))
+        one.kubernetes.put(CONSUMERS, consumer_body(**{**FAST, **spec}))
+        async with one.running():
+            await play(one)
+
+    asyncio.run(whole())
+
+
+def test_a_backlog_is_met_with_as_many_replicas_as_partitions_and_shown() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        assert one.kubernetes.scaled == []
+        one.sampler.lag = 100_000
+        await until(lambda: one.kubernetes.replicas() == 4, "four replicas")
+        await until(lambda: one.status().get("lastScale", {}).get("to") == 4, "the change is shown")
+        assert one.kubernetes.scaled[-1] == ("worker", 4)
+        assert "ScaledUp" in one.recorder.reasons("orders")
+        text = one.metrics.exposition().decode()
+        assert 'lagscaler_scale_changes_total{direction="up",name="orders",namespace="shop"}' in text
+        assert 'lagscaler_desired_replicas{name="orders",namespace="shop"} 4.0' in text
+        assert 'lagscaler_lag_records{name="orders",namespace="shop"} 400000.0' in text
+
+    story(play)
+
+
+def test_a_foreign_write_is_undone_without_waiting_for_a_look() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 2, "the first decision")
+        looks = one.sampled()
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(7, writer="kubectl"))
+        await until(lambda: one.kubernetes.replicas() == 2, "it is undone")
+        assert one.sampled() == looks
+        assert one.recorder.reasons("orders").count("ReplicasOverwritten") == 1
+
+    story(play, replicas=2, scaling={"pollSeconds": 300, "minReplicas": 2}, capacity={"windowSeconds": 900})
+
+
+def test_what_the_api_server_does_not_take_is_tried_again() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        one.kubernetes.broken = KubernetesError(0, "the API server is away")
+        one.sampler.lag = 100_000
+        await one.polls(5)
+        assert one.kubernetes.replicas() == 1
+        one.kubernetes.broken = None
+        await until(lambda: one.kubernetes.replicas() == 4, "it is written at last")
+        assert "ReplicasOverwritten" not in one.recorder.reasons("orders")
+
+    story(play)
+
+
+def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        one.kubernetes.lost_answers = True
+        one.sampler.lag = 100_000
+        await until(lambda: one.kubernetes.replicas() == 4, "it is written")
+        one.kubernetes.lost_answers = False
+        await one.polls(4)
+        assert one.kubernetes.replicas() == 4
+        assert "ReplicasOverwritten" not in one.recorder.reasons("orders")
+
+    story(play)
+
+
+def test_an_incomplete_look_takes_nothing_away_and_says_what_is_missing() -> None:
+    async def play(one: Stage) -> None:
+        one.sampler.gaps = {Gap.DENIED_GROUP: "Describe on group g is missing"}
+        await until(lambda: one.condition("MetricsFresh") == ("False", "GroupDenied"), "the gap is shown")
+        await one.polls(6)
+        assert one.kubernetes.replicas() == 3
+        assert one.recorder.reasons("orders").count("MetricsStale") == 1
+        assert 'gap="GroupDenied"' in one.metrics.exposition().decode()
+
+    story(play, replicas=3)
+
+
+def test_a_restarted_operator_goes_on_from_the_status() -> None:
+    async def play(one: Stage) -> None:
+        one.sampler.lag = 100_000
+        await until(lambda: one.status().get("lastScale", {}).get("to") == 4, "four replicas")
+        await until(lambda: "changes" in one.status().get("policy", {}).get("state", {}), "the state is kept")
+
+    async def whole() -> None:
+        one = Stage()
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1))
+        one.kubernetes.put(CONSUMERS, consumer_body(**FAST))
+        async with one.running():
+            await play(one)
+        writes, before = len(one.kubernetes.scaled), one.status()
+        one.sampler.lag = 0
+        one.start()
+        async with one.running():
+            await one.polls(1)
+            first = one.sampler.asked[-1][0]
+            assert first.want_times
+            assert len(one.kubernetes.scaled) == writes
+            found = one.scaling.recall(Key("shop", "orders"))
+            assert found is not None
+            assert len(found[2].changes) == len(before["policy"]["state"]["changes"])
+            assert one.status()["lastScale"] == before["lastScale"]
+
+    asyncio.run(whole())
+
+
+def test_what_was_learned_of_another_group_is_forgotten() -> None:
+    async def play(one: Stage) -> None:
+        one.sampler.lag = 100_000
+        await until(lambda: one.status().get("policy", {}).get("state", {}).get("changes"), "the state is kept")
+        one.sampler.lag = 0
+        one.kubernetes.change(CONSUMERS, "orders", group="another")
+        await until(lambda: one.sampler.asked[-1][0].group == "another", "the other group is looked at")
+        await until(lambda: "another" in one.status()["policy"]["about"], "the state is about it")
+        assert one.status()["policy"]["state"].get("changes", []) == []
+
+    story(play)
+
+
+def test_deletion_leaves_the_deployment_and_no_series() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 3, "the first decision")
+        one.kubernetes.remove(CONSUMERS, "orders")
+        await until(lambda: one.scaling.recall(Key("shop", "orders")) is None, "it is forgotten")
+        looks = one.sampled()
+        await asyncio.sleep(0.5)
+        assert one.sampled() <= looks + 1
+        assert one.kubernetes.replicas() == 3
+        assert 'name="orders"' not in one.metrics.exposition().decode()
+
+    story(play, replicas=3, scaling={"pollSeconds": 1, "minReplicas": 3})
+
+
+def test_one_clusters_failure_is_no_others() -> None:
+    async def whole() -> None:
+        one = Stage()
+        broken = FakeSampler(one.clock)
+        broken.failure = RuntimeError("a fault of ours")
+        one.scaling.samplers["other"] = broken
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1))
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1, "second"))
+        one.kubernetes.put(CONSUMERS, consumer_body(**FAST))
+        one.kubernetes.put(CONSUMERS, consumer_body("broken", cluster="other", targetRef={"name": "second"}))
+        async with one.running():
+            await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first is looked at")
+            await until(lambda: len(broken.asked) >= 3, "the other is tried again and again")
+
+    asyncio.run(whole())
+
+
+def test_consumers_of_one_period_are_looked_at_together() -> None:
+    async def whole() -> None:
+        one = Stage()
+        for number in range(50):
+            one.kubernetes.put(DEPLOYMENTS, deployment_body(1, f"worker-{number}"))
+            one.kubernetes.put(
+                CONSUMERS, consumer_body(f"c{number}", **{**FAST, "targetRef": {"name": f"worker-{number}"}})
+            )
+        async with one.running():
+            await until(lambda: any(len(asked) == 50 for asked in one.sampler.asked), "one look for all")
+            await until(lambda: one.condition("SLOMet", "c49") == ("True", "Within"), "all are shown")
+
+    asyncio.run(whole())
+
+
+def test_figures_alone_are_not_written_with_every_look() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        await one.polls(3)
+        written, began = len(one.kubernetes.patches), one.clock()
+        for lag in range(1, 41):
+            one.sampler.lag = lag
+            await one.polls(1)
+        # Ten seconds lie between two of them, however long it took; some are for a reason that changed.
+        assert 1 <= len(one.kubernetes.patches) - written <= (one.clock() - began) / 10 + 5
+
+    story(play, mode="Paused", slo={"latencySeconds": 3000})
+
+
+def test_manual_is_obeyed_while_kafka_is_away() -> None:
+    async def play(one: Stage) -> None:
+        one.sampler.gaps = {Gap.UNREACHABLE: "no broker answers"}
+        one.kubernetes.change(CONSUMERS, "orders", mode="Manual", replicas=6)
+        await until(lambda: one.kubernetes.replicas() == 6, "six replicas")
+        await until(lambda: one.condition("Ready") == ("True", "Manual"), "it is shown")
+
+    story(play)
+
+
+def test_another_autoscaler_stops_all_scaling_until_it_goes() -> None:
+    async def play(one: Stage) -> None:
+        claim = {"metadata": metadata("hpa"), "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "worker"}}}
+        one.kubernetes.put(AUTOSCALERS, claim)
+        await until(lambda: one.condition("Ready") == ("False", "TargetContested"), "it is told")
+        one.sampler.lag = 100_000
+        await one.polls(4)
+        assert one.kubernetes.scaled == []
+        one.kubernetes.remove(AUTOSCALERS, "hpa")
+        await until(lambda: one.kubernetes.replicas() == 4, "it scales again")
+
+    story(play)
+
+
+@pytest.mark.parametrize("stage", [None, "live"])
+def test_a_live_service_is_not_scaled_to_zero(stage: str | None) -> None:
+    async def play(one: Stage) -> None:
+        one.stage = stage
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        await one.polls(8)
+        assert one.kubernetes.replicas() == 1
+        one.stage = "off"
+        await until(lambda: one.kubernetes.replicas() == 0, "it goes to zero")
+
+    story(play, service="orders", idle={"toZero": True, "afterSeconds": 1})

@@ -1,0 +1,108 @@
+"""What is known of Kubernetes, in whatever order it is told."""
+
+from __future__ import annotations
+
+from lagscaler.controller.world import World
+from lagscaler.kubernetes.kinds import AUTOSCALERS, CONSUMERS, CUTOVERS, DEPLOYMENTS, SCALED_OBJECTS, Kind
+from lagscaler.resources.reading import Key
+from tests.unit.lagscaler.builders import consumer, consumer_body, cutover_body, deployment_body, metadata
+
+ORDERS = Key("shop", "orders")
+
+
+class Seen:
+    """A world, and what it said had changed."""
+
+    def __init__(self) -> None:
+        self.changed: list[tuple[str, str]] = []
+        self.world = World(lambda kind, key: self.changed.append((kind.name, key.name)))
+
+    def see(self, kind: Kind, body: object, happened: str | None = "MODIFIED") -> list[tuple[str, str]]:
+        """Return what a resource changes."""
+        self.changed.clear()
+        self.world.see(kind, happened, body)  # type: ignore[arg-type]
+        return list(self.changed)
+
+
+def autoscaler(name: str = "hpa", target: str = "worker", **more: object) -> dict[str, object]:
+    return {"metadata": metadata(name), "spec": {"scaleTargetRef": {"kind": "Deployment", "name": target, **more}}}
+
+
+def test_only_what_matters_is_a_change() -> None:
+    seen = Seen()
+    orders = ("KafkaConsumer", "orders")
+    assert seen.see(DEPLOYMENTS, deployment_body(1)) == []
+    assert seen.see(CONSUMERS, consumer_body()) == [orders]
+    assert seen.see(CONSUMERS, consumer_body(status={"lag": 1}, meta={"resourceVersion": "11"})) == []
+    assert seen.see(CONSUMERS, consumer_body(meta={"resourceVersion": "12", "generation": 2})) == [orders]
+    assert seen.see(DEPLOYMENTS, deployment_body(1, version=21, ready=0)) == []
+    assert seen.see(DEPLOYMENTS, deployment_body(2, version=22)) == [orders]
+    assert seen.see(DEPLOYMENTS, deployment_body(2, version=23), "DELETED") == [orders]
+    assert seen.see(CONSUMERS, consumer_body(), "DELETED") == [orders]
+    assert seen.see(CONSUMERS, consumer_body(), "DELETED") == []
+
+
+def test_an_older_version_does_not_come_back() -> None:
+    seen = Seen()
+    seen.see(CONSUMERS, consumer_body())
+    seen.see(DEPLOYMENTS, deployment_body(5, version=30))
+    assert seen.see(DEPLOYMENTS, deployment_body(3, version=29)) == []
+    found = seen.world.target_of(consumer())
+    assert found is not None
+    assert found.replicas == 5
+    seen.see(CONSUMERS, consumer_body(group="new", meta={"resourceVersion": "40"}))
+    seen.see(CONSUMERS, consumer_body(group="old", meta={"resourceVersion": "39"}))
+    assert seen.world.consumers[ORDERS].group == "new"
+    seen.see(CONSUMERS, consumer_body(group="anew", meta={"resourceVersion": "9", "uid": "another"}))
+    assert seen.world.consumers[ORDERS].group == "anew"
+
+
+def test_autoscalers_are_found_by_the_deployment_that_they_scale() -> None:
+    seen = Seen()
+    seen.see(CONSUMERS, consumer_body())
+    assert seen.see(AUTOSCALERS, autoscaler()) == [("KafkaConsumer", "orders")]
+    assert seen.see(AUTOSCALERS, autoscaler()) == []
+    assert seen.see(AUTOSCALERS, autoscaler("other", "elsewhere")) == []
+    assert seen.see(AUTOSCALERS, autoscaler("set", kind="StatefulSet")) == []
+    keda = {"metadata": metadata("keda"), "spec": {"scaleTargetRef": {"name": "worker"}}}
+    seen.see(SCALED_OBJECTS, keda)
+    assert [(one.kind, one.key.name) for one in seen.world.claims_on(consumer())] == [
+        ("HorizontalPodAutoscaler", "hpa"), ("ScaledObject", "keda"),
+    ]  # fmt: skip
+    assert seen.see(AUTOSCALERS, autoscaler("hpa", "elsewhere")) == [("KafkaConsumer", "orders")]
+    assert seen.see(SCALED_OBJECTS, keda, "DELETED") == [("KafkaConsumer", "orders")]
+    assert seen.world.claims_on(consumer()) == []
+    assert seen.world.keys(AUTOSCALERS) == {Key("shop", "hpa"), Key("shop", "other")}
+
+
+def test_the_oldest_consumer_of_a_deployment_is_the_elder_and_its_heir_is_told() -> None:
+    seen = Seen()
+    late = {"creationTimestamp": "2026-03-01T00:00:00Z"}
+    seen.see(CONSUMERS, consumer_body("late", meta=late))
+    assert set(seen.see(CONSUMERS, consumer_body())) == {("KafkaConsumer", "late"), ("KafkaConsumer", "orders")}
+    elder = seen.world.elder(consumer("late", meta=late))
+    assert elder is not None
+    assert elder.key == ORDERS
+    assert seen.world.elder(consumer()) is None
+    assert ("KafkaConsumer", "late") in seen.see(CONSUMERS, consumer_body(), "DELETED")
+    assert seen.world.elder(consumer("late", meta=late)) is None
+
+
+def test_a_consumer_that_names_another_deployment_frees_the_first() -> None:
+    seen = Seen()
+    seen.see(CONSUMERS, consumer_body())
+    seen.see(CONSUMERS, consumer_body("second", meta={"creationTimestamp": "2026-03-01T00:00:00Z"}))
+    moved = consumer_body(targetRef={"name": "other"}, meta={"generation": 2, "resourceVersion": "11"})
+    assert set(seen.see(CONSUMERS, moved)) == {("KafkaConsumer", "orders"), ("KafkaConsumer", "second")}
+    second = seen.world.consumers[Key("shop", "second")]
+    assert seen.world.elder(second) is None
+
+
+def test_what_is_not_as_its_crd_says_is_left_alone() -> None:
+    seen = Seen()
+    seen.see(CONSUMERS, consumer_body())
+    seen.see(CONSUMERS, consumer_body(topics=[], meta={"resourceVersion": "12"}))
+    assert seen.world.consumers == {}
+    seen.see(CUTOVERS, cutover_body())
+    seen.see(CUTOVERS, cutover_body(stage=5, meta={"resourceVersion": "12"}))
+    assert seen.world.cutovers == {}

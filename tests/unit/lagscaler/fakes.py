@@ -1,0 +1,221 @@
+"""Kubernetes, Kafka and a bridge as they look from inside the operator, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from lagscaler.bridge.client import BridgeError, Done, Move, Outlook, Place, Standing
+from lagscaler.controller.world import World
+from lagscaler.kafka.sampler import Reading, Request
+from lagscaler.kubernetes.api import KubernetesError
+from lagscaler.kubernetes.events import Notice
+from lagscaler.kubernetes.kinds import DEPLOYMENTS, Kind
+from lagscaler.policy.model import Gap, PartitionSample
+from lagscaler.resources.reading import Key, key_of
+
+DEADLINE = 90.0
+
+
+async def until(condition: Callable[[], Any], what: str) -> Any:
+    """Return the first true value of a condition."""
+    deadline = time.monotonic() + DEADLINE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come true"
+        await asyncio.sleep(0.005)
+    return found
+
+
+class Clock:
+    """Time that goes faster than ours."""
+
+    def __init__(self, speed: float = 20.0) -> None:
+        self._began = time.monotonic()
+        self._speed = speed
+
+    def __call__(self) -> float:
+        return 1_800_000_000.0 + (time.monotonic() - self._began) * self._speed
+
+
+class FakeKubernetes:
+    """Keeps resources, and tells a World of every change at once, as a watch does a little later."""
+
+    def __init__(self) -> None:
+        self.world: World
+        self.bodies: dict[tuple[str, Key], dict[str, Any]] = {}
+        self.scaled: list[tuple[str, int]] = []
+        self.patches: list[tuple[str, Mapping[str, Any]]] = []
+        self.broken: KubernetesError | None = None
+        self.lost_answers = False
+        """Whether writes are made and their answers lost."""
+        self._version = 100
+
+    def put(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        """Create or replace a resource, as somebody else does."""
+        self._version += 1
+        found = deepcopy(dict(body))
+        found["metadata"]["resourceVersion"] = str(self._version)
+        self.bodies[kind.name, key_of(found)] = found
+        self.world.see(kind, "MODIFIED", deepcopy(found))
+
+    def remove(self, kind: Kind, name: str) -> None:
+        """Delete a resource."""
+        self.world.see(kind, "DELETED", self.bodies.pop((kind.name, Key("shop", name))))
+
+    def change(self, kind: Kind, name: str, **spec: Any) -> None:
+        """Change a spec."""
+        body = self.bodies[kind.name, Key("shop", name)]
+        generation = body["metadata"]["generation"] + 1
+        self.put(
+            kind, {**body, "spec": {**body["spec"], **spec}, "metadata": {**body["metadata"], "generation": generation}}
+        )
+
+    def status(self, kind: Kind, name: str) -> dict[str, Any]:
+        """Return a status."""
+        return dict(self.bodies[kind.name, Key("shop", name)].get("status") or {})
+
+    def replicas(self, name: str = "worker") -> int:
+        """Return what a Deployment asks for."""
+        return int(self.bodies[DEPLOYMENTS.name, Key("shop", name)]["spec"]["replicas"])
+
+    async def every(self, kind: Kind, namespace: str | None) -> list[dict[str, Any]]:
+        return [body for (name, _), body in self.bodies.items() if name == kind.name]
+
+    async def patch_status(self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        body = self._found(kind, key)
+        self.patches.append((key.name, patch))
+        self.put(kind, {**body, "status": merged(body.get("status") or {}, patch)})
+        return deepcopy(self.bodies[kind.name, key])
+
+    async def scale(self, key: Key, replicas: int) -> dict[str, Any]:
+        body = self._found(DEPLOYMENTS, key)
+        self.scaled.append((key.name, replicas))
+        self.put(DEPLOYMENTS, {**body, "spec": {**body["spec"], "replicas": replicas},
+                               "status": {"replicas": replicas, "readyReplicas": replicas}})  # fmt: skip
+        if self.lost_answers:
+            raise KubernetesError(0, "no answer in time")
+        return {"metadata": {"resourceVersion": str(self._version)}, "spec": {"replicas": replicas}}
+
+    def _found(self, kind: Kind, key: Key) -> dict[str, Any]:
+        if self.broken is not None:
+            raise self.broken
+        if (kind.name, key) not in self.bodies:
+            raise KubernetesError(404, f"{key} not found")
+        return self.bodies[kind.name, key]
+
+
+def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document after a merge patch, as RFC 7396 has it."""
+    found = dict(document)
+    for name, value in patch.items():
+        if value is None:
+            found.pop(name, None)
+        elif isinstance(value, Mapping):
+            old = found.get(name)
+            found[name] = merged(old if isinstance(old, Mapping) else {}, value)
+        else:
+            found[name] = value
+    return found
+
+
+class FakeRecorder:
+    """Remembers what was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Notice]] = []
+
+    async def tell(self, kind: Kind, key: Key, uid: str, notice: Notice) -> None:
+        self.told.append((key.name, notice))
+
+    def reasons(self, name: str) -> list[str]:
+        """Return the reasons of what was told about one resource."""
+        return [notice.reason for about, notice in self.told if about == name]
+
+
+class FakeSampler:
+    """A Kafka in which every group is `lag` records behind in each of four partitions."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.lag = 0
+        self.gaps: dict[Gap, str] = {}
+        self.asked: list[list[Request]] = []
+        self.failure: Exception | None = None
+        self._clock = clock
+
+    async def sample(self, requests: Sequence[Request]) -> Mapping[Hashable, Reading]:
+        self.asked.append(list(requests))
+        if self.failure is not None:
+            raise self.failure
+        partitions = {
+            ("t", number): PartitionSample(0, 1_000 + self.lag, 1_000, member=f"m{number}") for number in range(4)
+        }
+        now = self._clock()
+        return {one.key: Reading(now, partitions, 4, gaps=dict(self.gaps)) for one in requests}
+
+    def keep(self, groups: Sequence[str]) -> None:
+        self.kept = list(groups)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class FakeBridge:
+    """A bridge that does as it is told, and once only for each request id."""
+
+    def __init__(self) -> None:
+        self.standing = Standing("orders", "off", 0.0, 1, False, None, False, 0)
+        self.moves: list[Mapping[str, Any]] = []
+        self.last: Move | None = None
+        self.unreachable: BridgeError | None = None
+        self.refusal: BridgeError | None = None
+        self.outlooks: list[tuple[str, float | None]] = []
+        self._answers: dict[str, Done] = {}
+
+    def move(self, stage: str, percent: float = 0.0, who: str = "admin", why: str = "", hold: bool = False) -> Place:
+        """Move the service, as somebody does."""
+        epoch = self.standing.epoch + 1
+        self.standing = Standing("orders", stage, percent, epoch, hold, "2026-01-02T03:04:05Z", False, 0)
+        self.last = Move(who, why, "2026-01-02T03:04:05Z", epoch)
+        return Place(stage, percent, hold, epoch)
+
+    async def standings(self) -> dict[str, Standing]:
+        self._answer()
+        return {"orders": self.standing}
+
+    async def last_move(self, service: str) -> Move | None:
+        self._answer()
+        return self.last
+
+    async def transition(self, service: str, body: Mapping[str, Any]) -> Done:
+        self._answer()
+        self.moves.append(dict(body))
+        if self.refusal is not None:
+            raise self.refusal
+        name = body["request_id"]
+        if name in self._answers:
+            before = self._answers[name]
+            return Done(before.after, changed=False, repeated=True, rollback=before.rollback)
+        now = self.standing
+        match body["action"]:
+            case "move":
+                after = self.move(body["stage"], body.get("percent", 0.0), "api:operator", body["reason"], now.hold)
+            case "kill":
+                after = self.move("off", 0.0, "api:operator", body["reason"])
+            case action:
+                after = self.move(now.stage, now.percent, "api:operator", body["reason"], hold=action == "hold")
+        self._answers[name] = Done(after, changed=True, repeated=False, rollback="taskbridge cutover orders off")
+        return self._answers[name]
+
+    async def outlook(self, service: str, stage: str, percent: float | None) -> Outlook:
+        self._answer()
+        self.outlooks.append((stage, percent))
+        return Outlook(
+            allowed=False, missing=("verdict: 40 more clean pairs",), verdict="INSUFFICIENT", sentence="40 more"
+        )
+
+    def _answer(self) -> None:
+        if self.unreachable is not None:
+            raise self.unreachable
