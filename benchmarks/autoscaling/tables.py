@@ -25,7 +25,7 @@ ROW_COLUMNS = (
     "rebalances, ratio",
     "to KEDA tuned for it",
     "to a fixed number",
-    "",
+    "against us",
 )
 
 CALIBRATION_COLUMNS = (
@@ -50,9 +50,14 @@ def _over(ours: float, theirs: float | None) -> str:
 
 
 def _verdict(row: Row) -> str:
+    said = []
     if row.lost:
-        return "against us"
-    return "dearer than tuned" if row.lost_to_tuned else ""
+        said.append("dearer")
+    if row.ours.violated > row.peer.violated:
+        said.append("violates longer")
+    if row.lost_to_tuned:
+        said.append("dearer than tuned")
+    return ", ".join(said)
 
 
 def _scores(score: Score) -> tuple[str, str, str]:

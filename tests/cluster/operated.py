@@ -29,7 +29,7 @@ PACE = {
         "rebalance": {"maxPerHour": 200, "scaleDownAfterSeconds": 10, "cooldownSeconds": 5},
         "capacity": {"windowSeconds": 60},
         "idle": {"afterSeconds": 5},
-        "stall": {"afterSeconds": 10},
+        "stall": {"afterSeconds": 4},
     },
 }
 """A consumer that is not the bridge's; everything about it happens in seconds."""
@@ -157,6 +157,13 @@ class Operated:
             for line in lines
         ]
         return {row["NAME"]: row for row in rows}
+
+    def metric(self, family: str, consumer: str) -> float:
+        """Return what a metric of the operator says of a consumer now; the status follows figures more slowly."""
+        script = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/metrics').read().decode())"
+        said = self.kube.execute("shop", "deployment/lagscaler", "python", "-c", script)
+        [value] = re.findall(rf'^{family}{{[^}}]*="{consumer}"[^}}]*}} (\S+)$', said, re.MULTILINE)
+        return float(value)
 
     def mail_takes(self, seconds: float) -> None:
         """Have the mail server take so long for each mail."""

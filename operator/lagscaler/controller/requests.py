@@ -48,8 +48,6 @@ def asked(cutover: Cutover) -> Asked | None:
         return None
     if wish.kill and wish != before:
         return Asked("kill", None, None)
-    if wish.kill:
-        return None
     if wish.hold != before.hold:
         return Asked("hold" if wish.hold else "release", None, None)
     moved = (wish.stage, wish.percent) != (before.stage, before.percent)

@@ -27,16 +27,20 @@ RARE = 180.0
 """Seconds that are looked at of a consumer that commits more rarely than it is polled."""
 COMMITS = 3
 """Commits that must have been seen in that time."""
+HOLE = 2.5
+"""Poll periods between two samples above which something is missing in between."""
 DRY_SECONDS = 5.0
 """A consumer with less backlog than it does in this time may have run dry between two samples."""
 
 
-def undisturbed(samples: Sequence[Sample], span: float = SPAN) -> Sequence[Sample]:
+def undisturbed(samples: Sequence[Sample], poll: float, span: float = SPAN) -> Sequence[Sample]:
     """
     Return the last samples, at most about `span` seconds of them, during which the group's members stayed as they are.
 
-    The first one after a rebalance is left out, as part of what it shows happened before.
+    The first one after a rebalance is left out, as part of what it shows happened before; so is what lies before a
+    hole, while nobody answered: how busy members were in it is not known.
     """
+    hole = max(span, HOLE * poll)
     now = samples[-1]
     if now.rebalancing:
         return samples[-1:]
@@ -44,6 +48,8 @@ def undisturbed(samples: Sequence[Sample], span: float = SPAN) -> Sequence[Sampl
     begin = len(samples) - 1
     while begin > 0 and now.at - samples[begin].at < span:
         sample = samples[begin - 1]
+        if samples[begin].at - sample.at > hole:
+            break
         same = (
             not sample.rebalancing
             and sample.members == now.members
@@ -66,6 +72,7 @@ def measured(
     keys: Sequence[TopicPartition],
     groups: Groups,
     known: float | None,
+    poll: float,
 ) -> float | None:
     """
     Return the capacity that the last samples show; None when they show nothing.
@@ -73,7 +80,7 @@ def measured(
     Of consumers that were not at work all the time and do not say how busy they were, only the rate is known, which the
     capacity exceeds: it counts when it is above what is `known`.
     """
-    recent = undisturbed(samples)
+    recent = undisturbed(samples, poll)
     if len(recent) < 2:
         return None
     rates = finished(samples[-1], recent[0], keys)
@@ -91,7 +98,7 @@ def measured(
             continue
         seen = recent
         if not _commits_often(recent, mine):
-            seen = undisturbed(samples, RARE)
+            seen = undisturbed(samples, poll, RARE)
             rate = sum(_between_commits(seen, key) for key in mine)
         if rate > 0:
             (shown if _never_dry(seen, mine, rate) else least).append(rate)
@@ -151,18 +158,30 @@ def _between_commits(samples: Sequence[Sample], key: TopicPartition) -> float:
 
 def _never_dry(samples: Sequence[Sample], keys: Sequence[TopicPartition], rate: float) -> bool:
     """
-    Return whether a member had more to do at each sample than it does between two of its commits.
+    Return whether a member had more to do at each sample than may be done and not committed yet.
 
+    That is what it does from one of its commits to the next, of which no more is known than the samples that show one.
     What it makes no progress with does not count: that may wait for something else.
     """
     first, last = samples[0], samples[-1]
     moving = [key for key in keys if first.partitions[key].committed != last.partitions[key].committed]
+    uncommitted = rate * max(DRY_SECONDS, *(_longest_rest(samples, key) for key in moving), 0.0)
     for sample in samples:
         left = 0.0
         for key in moving:
             partition = sample.partitions[key]
             if partition.committed is not None:
                 left += max(0.0, partition.end - max(partition.committed, partition.start) - partition.beyond)
-        if left <= DRY_SECONDS * rate:
+        if left <= uncommitted:
             return False
     return True
+
+
+def _longest_rest(samples: Sequence[Sample], key: TopicPartition) -> float:
+    """Return the longest time between two samples that show another commit each, the first and the last counted in."""
+    longest, since = 0.0, samples[0].at
+    for old, new in pairwise(samples):
+        longest = max(longest, new.at - since)
+        if new.partitions[key].committed != old.partitions[key].committed:
+            since = new.at
+    return longest

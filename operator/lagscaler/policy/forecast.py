@@ -64,7 +64,7 @@ def look_ahead(picture: Picture, capacity: float, spec: Spec, state: State) -> F
     later = max(_aged(ages, rates, coming, capacity, spec.poll))
     stop = pause(spec)
     wait = demand.longest_wait(backlog, coming, capacity)
-    over = wait > spec.slack * spec.latency or (oldest > 0 and oldest + stop > LATE * spec.latency)
+    over = wait > spec.slack * spec.latency or oldest + stop > LATE * spec.latency
     needed = picture.now.replicas
     if over:
         growth = trend(picture, delay + HORIZON)

@@ -91,11 +91,11 @@ def draw(history: Sequence[Sample], spec: Spec, state: State) -> Picture:
     arriving = rates.arriving(samples, keys, spec.latency, spec.poll)
     groups = current(now, keys) if keys else []
     known = len(owned(now, keys))
-    steady = capacity.undisturbed(samples)
+    steady = capacity.undisturbed(samples, spec.poll)
     done = sum(rates.finished(now, steady[0], keys)) if len(steady) > 1 else None
     learned = state.capacity
     if len(samples) > 1:
-        shown = capacity.measured(samples, keys, groups, learned)
+        shown = capacity.measured(samples, keys, groups, learned, spec.poll)
         learned = capacity.learn(learned, shown, now.at - samples[-2].at)
     assumed = spec.capacity if spec.capacity is not None else learned
     if assumed is not None and assumed > 0:

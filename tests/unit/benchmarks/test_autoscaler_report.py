@@ -69,8 +69,8 @@ def test_a_trace_that_goes_against_us_is_named(comparison: Comparison) -> None:
     assert (step.lost, step.lost_to_tuned) == (False, False)
     assert (burst.lost, burst.lost_to_tuned) == (True, True)
     assert burst.tuned == LATE
-    assert [line[-1] for line in tables.rows(comparison)] == ["", "against us"]
-    assert "against us" in tables.markdown(comparison)
+    assert [line[-1] for line in tables.rows(comparison)] == ["violates longer", "dearer, dearer than tuned"]
+    assert "dearer than tuned" in tables.markdown(comparison)
 
 
 def test_draws_of_a_trace_are_added(outcomes: list[Outcome]) -> None:

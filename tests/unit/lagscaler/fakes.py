@@ -143,6 +143,8 @@ class FakeSampler:
         self.gaps: dict[Gap, str] = {}
         self.asked: list[list[Request]] = []
         self.failure: Exception | None = None
+        self.during: list[Callable[[], None]] = []
+        """What happens while Kafka is asked, once each."""
         self._clock = clock
 
     async def sample(self, requests: Sequence[Request]) -> Mapping[Hashable, Reading]:
@@ -152,6 +154,8 @@ class FakeSampler:
         partitions = {
             ("t", number): PartitionSample(0, 1_000 + self.lag, 1_000, member=f"m{number}") for number in range(4)
         }
+        while self.during:
+            self.during.pop()()
         now = self._clock()
         return {one.key: Reading(now, partitions, 4, gaps=dict(self.gaps)) for one in requests}
 

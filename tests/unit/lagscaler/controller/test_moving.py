@@ -219,6 +219,19 @@ def test_a_status_that_cannot_be_written_does_not_repeat_the_request() -> None:
     story(play)
 
 
+def test_a_change_is_compared_with_what_was_sent_even_if_the_status_does_not_say_so() -> None:
+    async def play(one: Stage) -> None:
+        await one.wait("InSync", "NothingRequested")
+        one.kubernetes.broken = KubernetesError(0, "away")
+        one.kubernetes.change(CUTOVERS, "orders", hold=True)
+        await until(lambda: len(one.bridge.moves) == 1, "the first is sent")
+        one.kubernetes.change(CUTOVERS, "orders", stage="mirror")
+        await until(lambda: len(one.bridge.moves) == 2, "the second is sent")
+        assert [move["action"] for move in one.bridge.moves] == ["hold", "move"]
+
+    story(play)
+
+
 def test_of_two_for_one_service_the_older_one_asks() -> None:
     async def play(one: Stage) -> None:
         await one.wait("InSync", "AsRequested")

@@ -209,6 +209,31 @@ def test_what_was_learned_of_another_group_is_forgotten() -> None:
     story(play)
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_was_seen_of_another_group_decides_nothing(gone: bool) -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+
+        def happen() -> None:
+            one.sampler.lag = 0
+            if gone:
+                one.kubernetes.remove(CONSUMERS, "orders")
+            else:
+                one.kubernetes.change(CONSUMERS, "orders", group="another")
+
+        one.sampler.lag = 1_000_000
+        one.sampler.during.append(happen)
+        await until(lambda: not one.sampler.during, "it happens")
+        if not gone:
+            await until(lambda: "another" in one.status()["policy"]["about"], "the other group is decided on")
+            found = one.scaling.recall(Key("shop", "orders"))
+            assert found is not None
+            assert all(part.end < 1_000_000 for sample in found[1] for part in sample.partitions.values())
+        assert one.kubernetes.scaled == []
+
+    story(play)
+
+
 def test_deletion_leaves_the_deployment_and_no_series() -> None:
     async def play(one: Stage) -> None:
         await until(lambda: one.status().get("desiredReplicas") == 3, "the first decision")

@@ -11,6 +11,8 @@ from lagscaler.policy.capacity import learn, measured, undisturbed
 from lagscaler.policy.model import PartitionSample, Sample
 from tests.unit.lagscaler.policy.scenes import NOW, keys
 
+POLL = 10.0
+
 
 def group(at, positions, *, lag=0.0, busy=None, owners=None, rebalancing=False, ready=None):
     """Return a sample of partitions at those positions, each with so much lag, and of its own member."""
@@ -25,7 +27,7 @@ def group(at, positions, *, lag=0.0, busy=None, owners=None, rebalancing=False, 
 
 def shown(samples, known=None):
     names = sorted(samples[-1].partitions)
-    return measured(samples, names, current(samples[-1], names), known)
+    return measured(samples, names, current(samples[-1], names), known, POLL)
 
 
 def test_rate_by_busy():
@@ -66,8 +68,8 @@ def test_nothing_is_learned_across_a_rebalance():
         group(30, [1700.0, 1700.0], owners=["a", "b"]),
         group(40, [2500.0, 2500.0], owners=["a", "b"]),
     ]
-    assert [sample.at - NOW for sample in undisturbed(samples)] == [40]
-    assert len(undisturbed(samples[:3])) == 1
+    assert [sample.at - NOW for sample in undisturbed(samples, POLL)] == [40]
+    assert len(undisturbed(samples[:3], POLL)) == 1
     assert shown(samples) is None
 
 
@@ -86,6 +88,20 @@ def test_a_partition_that_stands_still_fills_nobody():
     assert shown(stuck) is None
 
 
+def test_a_trickle_is_no_load():
+    """Two records a second that are committed every few seconds: there is always a little lag."""
+    samples = [group(at, [at * 2.0], lag=lag) for at, lag in ((0, 14), (10, 12), (20, 15))]
+    assert shown(samples) is None
+    assert shown(samples, known=100) is None
+
+
+def test_how_busy_somebody_was_while_nobody_answered_is_not_known():
+    before = [group(at, [at * 80.0], busy=1.0) for at in (0, 10)]
+    after = [group(at, [at * 80.0], busy=0.4) for at in (160, 170, 180)]
+    assert [sample.at - NOW for sample in undisturbed([*before, *after], POLL)] == [160, 170, 180]
+    assert shown([*before, after[0]]) is None
+
+
 class TestOneThatCommitsRarely:
     """Every 30 s, of 80 records a second, and polled every 10 s."""
 
@@ -102,7 +118,7 @@ class TestOneThatCommitsRarely:
 
 def test_only_the_last_half_minute_is_looked_at():
     samples = [group(at, [0.0]) for at in range(0, 100, 5)]
-    assert samples[-1].at - undisturbed(samples)[0].at == 25
+    assert samples[-1].at - undisturbed(samples, POLL)[0].at == 25
 
 
 def test_learning_is_gradual():

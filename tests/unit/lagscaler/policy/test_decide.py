@@ -136,6 +136,22 @@ class TestFewer:
         loop.state = replace(loop.state, strained=140.0, learned_at=loop.group.at)
         assert loop.run(85, 900)[-1].replicas == 1
 
+    def test_not_while_those_that_were_asked_for_are_starting(self):
+        """What waits is worked off before they come: but who knows, they were asked for with a reason."""
+        loop = settled()
+        loop.acting = False
+        asked = next(decision for decision in loop.steps(900, 100) if decision.reason is Reason.BEHIND)
+        for _ in range(40):
+            loop.group.run(100)
+            decision = loop.judge(replace(loop.group.sample(), replicas=asked.replicas))
+            assert decision.replicas == asked.replicas
+
+    def test_not_in_the_middle_of_a_burst(self):
+        loop = settled(rate=900, replicas=12)
+        loop.run(50, 130)
+        for _ in range(3):
+            assert loop.step(1000).reason is not Reason.SURPLUS
+
     def test_of_a_consumer_that_says_nothing_a_few_on_trial(self):
         loop = Loop(Group(replicas=10, busy=False))
         replicas = [decision.replicas for decision in loop.run(300, 5400)]
@@ -412,6 +428,22 @@ class TestWhatIsSeen:
         loop.judge(loop.group.sample())
         assert loop.state.start_delay == pytest.approx(55)
         assert loop.state.asked_at is None
+
+    def test_also_of_consumers_that_are_no_members(self):
+        """They assign partitions to themselves: the group has none, only pods tell."""
+        loop = settled()
+        loop.acting = False
+        asked = next(decision for decision in loop.steps(900, 100) if decision.reason is Reason.BEHIND)
+        loop.group.replicas = asked.replicas
+        loop.group.run(900)
+        loop.judge(replace(loop.group.sample(), members=0))
+        assert loop.state.asked_at is None
+
+    def test_a_short_objective_without_lag_is_met(self):
+        loop = Loop(Group(replicas=3, poll=1.0), Spec(latency=2, poll=1.0, scale_down_after=5, cooldown=5))
+        decisions = loop.run(100, 60)
+        assert decisions[-1].replicas == 2
+        assert Reason.CATCHING_UP not in {decision.reason for decision in decisions}
 
     def test_changes_are_counted_whoever_makes_them(self):
         loop = settled()
