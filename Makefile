@@ -103,10 +103,12 @@ format: setup ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Measure worker, dispatch and relay against their peers; takes minutes, wants a quiet machine
+bench: setup ## Measure worker, dispatch, relay and the operator against their peers; takes minutes, wants a quiet machine
 	@$(BIN)/python -m benchmarks.worker $(ARGS)
 	@$(BIN)/python -m benchmarks.dispatch $(ARGS)
 	@$(BIN)/python -m benchmarks.relay $(ARGS)
+	@$(BIN)/python -m benchmarks.autoscaler $(ARGS)
+	@$(BIN)/python -m benchmarks.sampler $(ARGS)
 
 fieldtrial: setup ## Try the bridge on Mayan EDMS, somebody else's project; installs it first, takes minutes
 	@$(BIN)/python -m fieldtrial $(ARGS)

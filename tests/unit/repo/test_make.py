@@ -111,6 +111,7 @@ def test_ci_runs_every_step_and_repeats_what_pytest_said(checkout: Path) -> None
         "made test-soak",
         "ran benchmarks.worker",
         "ran benchmarks.dispatch",
+        "ran benchmarks.autoscaler",
     ]
     assert done.stdout.splitlines()[-1].endswith("the tests said: === 7 passed in 1.00s ===")
 
