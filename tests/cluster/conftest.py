@@ -10,10 +10,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests.cluster.kube import ROOT, Kube, tool
+from tests.cluster.operating import Town, definitions
 from tests.cluster.system import System
 
 __all__ = ["ROOT", "tool"]
@@ -71,3 +73,23 @@ def system(shop: System) -> System:
     """Return the shop with Kafka and both charts installed, everything ready."""
     shop.complete()
     return shop
+
+
+@pytest.fixture(scope="module")
+def kubeconfig_path(request: pytest.FixtureRequest) -> Path:
+    """The cluster's kubeconfig; no image of ours is needed."""
+    if given := os.environ.get("TASKBRIDGE_TEST_KUBECONFIG"):
+        return Path(given)
+    return Path(request.getfixturevalue("kubeconfig"))
+
+
+@pytest.fixture(scope="module")
+def town(kubeconfig_path: Path) -> Iterator[Town]:
+    """A namespace, and our CRDs."""
+    kube = Kube(kubeconfig_path, *(Path(tool("cluster", "tool", name)) for name in ("kubectl", "helm")))
+    kube.apply(*definitions())
+    kube.run("wait", "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions()))
+    name = f"town-{uuid4().hex[:8]}"
+    kube.run("create", "namespace", name)
+    yield Town(kube, name)
+    kube.run("delete", "namespace", name, "--wait=false")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,21 @@ MAIL = (
     "notice = Notification.objects.create(customer=Customer.objects.first(), channel='mail', kind=uuid.uuid4().hex,\n"
     "    recipient='someone@example.com', subject='News', body='One line.')\n"
     "delivery(notice).apply_async()\n"
+)
+
+# What somebody does in Django's admin, by its own page.
+ADMIN = (
+    "import sys\n"
+    "from django.conf import settings\n"
+    "from django.contrib.auth.models import User\n"
+    "from django.test import Client\n"
+    "settings.ALLOWED_HOSTS = ['localhost']\n"
+    "jane = User.objects.filter(username='jane').first() or User.objects.create_superuser('jane')\n"
+    "browser = Client(headers={'host': 'localhost'})\n"
+    "browser.force_login(jane)\n"
+    "page = '/admin/taskbridge/serviceflag/notifications/move/'\n"
+    "answer = browser.post(page, {'stage': 'mirror', 'epoch': sys.argv[1], 'reason': 'the pager rang'}, follow=True)\n"
+    "assert answer.status_code == 200, answer\n"
 )
 
 
@@ -130,16 +146,17 @@ def test_what_the_bridge_refuses_is_told_with_its_conditions(operated: Operated)
     assert _stands(operated) == ("live", 100)
 
 
-def test_a_rollback_made_elsewhere_is_shown_and_not_undone(operated: Operated) -> None:
-    spec = {"stage": "live", "percent": 100, "override": True, "reason": "once more"}
+def test_a_rollback_made_in_the_admin_is_shown_and_not_undone(operated: Operated) -> None:
+    spec = {"stage": "complete", "percent": None, "override": True, "reason": "the trial is over"}
     operated.patch("cutover", "notifications", spec)
-    wait_for(lambda: operated.condition("notifications", "InSync", "cutover")["status"] == "True", "it is in sync")
-    operated.system.bridge("cutover", "notifications", "mirror", "--reason", "the pager rang")
+    wait_for(lambda: _stands(operated) == ("complete", 100), "it is complete")
+    assert operated.condition("notifications", "InSync", "cutover")["status"] == "True"
+    operated.system.python(ADMIN, str(operated.kube.get("cutover", "shop", "notifications")["status"]["epoch"]))
     wait_for(lambda: operated.condition("notifications", "InSync", "cutover")["status"] == "False", "it is told")
     wait_for(lambda: "OutOfSync" in operated.events("notifications"), "the event")
     status = operated.kube.get("cutover", "shop", "notifications")["status"]
     assert status["stage"] == "mirror"
-    assert status["changedWhy"] == "the pager rang"
+    assert (status["changedBy"], status["changedWhy"]) == ("admin:jane", "the pager rang")
     # The operator comes back, and sees the request and the row anew.
     _restart_operator(operated)
     wait_for(lambda: operated.system.stages()["notifications"] == "mirror", "it is still in mirror")
@@ -147,7 +164,8 @@ def test_a_rollback_made_elsewhere_is_shown_and_not_undone(operated: Operated) -
         json.loads(operated.system.bridge("status", "notifications", "--json"))["services"][0]["epoch"]
         == (status["epoch"])
     )
-    operated.patch("cutover", "notifications", spec | {"reason": "mended"})
+    spec = {"stage": "live", "percent": 100, "override": True, "reason": "mended"}
+    operated.patch("cutover", "notifications", spec)
     wait_for(lambda: _stands(operated) == ("live", 100), "it is asked for again")
 
 
@@ -223,6 +241,7 @@ def test_while_kafka_is_gone_nothing_is_taken_away(operated: Operated) -> None:
         wait_for(lambda: operated.condition("pace", "MetricsFresh")["status"] == "False", "the gap is told")
         assert operated.condition("pace", "MetricsFresh")["reason"] == "KafkaUnreachable"
         wait_for(lambda: operated.status("pace").get("reason") in {"Incomplete", "Fallback"}, "it holds")
+        wait_for(lambda: _seconds_since_stale(operated) > 60 or operated.replicas("pace") != 2, "a minute is over")
         assert operated.replicas("pace") == 2
     finally:
         operated.kube.run(*service, json.dumps({"spec": {"selector": {"app.kubernetes.io/name": "test-kafka"}}}))
@@ -266,6 +285,11 @@ def _stands(operated: Operated) -> tuple[str, float]:
     if status.get("observedGeneration") != found["metadata"]["generation"]:
         return "", 0
     return status.get("stage", ""), status.get("percent", 0)
+
+
+def _seconds_since_stale(operated: Operated) -> float:
+    since = datetime.fromisoformat(operated.condition("pace", "MetricsFresh")["lastTransitionTime"])
+    return (datetime.now(UTC) - since).total_seconds()
 
 
 def _restart_operator(operated: Operated) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,30 +10,10 @@ from uuid import uuid4
 import pytest
 
 from lagscaler.policy.model import Reason
-from tests.cluster.kube import Kube, tool, wait_for
-from tests.cluster.operating import PATIENCE, Log, Members, Operator, Town, definitions, steady
+from tests.cluster.kube import wait_for
+from tests.cluster.operating import PATIENCE, Log, Members, Operator, Town, steady
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.services]
-
-
-@pytest.fixture(scope="module")
-def kubeconfig_path(request: pytest.FixtureRequest) -> Path:
-    """The cluster's kubeconfig; no image of ours is needed."""
-    if given := os.environ.get("TASKBRIDGE_TEST_KUBECONFIG"):
-        return Path(given)
-    return Path(request.getfixturevalue("kubeconfig"))
-
-
-@pytest.fixture(scope="module")
-def town(kubeconfig_path: Path) -> Iterator[Town]:
-    """A namespace, and our CRDs."""
-    kube = Kube(kubeconfig_path, *(Path(tool("cluster", "tool", name)) for name in ("kubectl", "helm")))
-    kube.apply(*definitions())
-    kube.run("wait", "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions()))
-    name = f"op-{uuid4().hex[:8]}"
-    kube.run("create", "namespace", name)
-    yield Town(kube, name)
-    kube.run("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture(scope="module")

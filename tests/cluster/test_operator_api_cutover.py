@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from devstack.ports import free_port
-from tests.cluster.kube import Kube, tool, wait_for
-from tests.cluster.operating import PATIENCE, Operator, Town, definitions, steady
+from tests.cluster.kube import wait_for
+from tests.cluster.operating import PATIENCE, Operator, Town, steady
 from tests.project.harness import Project, project
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.services]
@@ -66,26 +66,6 @@ class Site:
         """Return the service's transitions, the oldest first."""
         said = self.project.cli("audit", service, "--json").stdout
         return list(reversed(json.loads(said)["transitions"]))
-
-
-@pytest.fixture(scope="module")
-def kubeconfig_path(request: pytest.FixtureRequest) -> Path:
-    """The cluster's kubeconfig; no image of ours is needed."""
-    if given := os.environ.get("TASKBRIDGE_TEST_KUBECONFIG"):
-        return Path(given)
-    return Path(request.getfixturevalue("kubeconfig"))
-
-
-@pytest.fixture(scope="module")
-def town(kubeconfig_path: Path) -> Iterator[Town]:
-    """A namespace, and our CRDs."""
-    kube = Kube(kubeconfig_path, *(Path(tool("cluster", "tool", name)) for name in ("kubectl", "helm")))
-    kube.apply(*definitions())
-    kube.run("wait", "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions()))
-    name = f"cut-{uuid4().hex[:8]}"
-    kube.run("create", "namespace", name)
-    yield Town(kube, name)
-    kube.run("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture(scope="module")
