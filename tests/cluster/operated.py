@@ -178,6 +178,11 @@ class Operated:
         found: dict[str, list[int]] = json.loads(self.kube.execute("shop", "feeder", "python", "/scripts/committed.py"))
         return found
 
+    def left(self) -> int:
+        """Return how many records the plain consumer has not committed."""
+        found = self.offsets()
+        return sum(found["end"]) - sum(found["committed"])
+
     def _stand_in(self) -> None:
         def allowed(kind: str, number: int, *operations: str) -> list[str]:
             acl = f"users.extra[0].acls[{number}]"
