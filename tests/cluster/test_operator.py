@@ -30,15 +30,17 @@ DIGESTS = (
     "for number in range(int(sys.argv[1])): send_digest.delay(f'digest {number}', ['one line'])\n"
 )
 
-# A task that is acknowledged when it ends, so that its record is behind the committed offset while it runs.
-MAIL = (
+# Tasks that are acknowledged when they end, so that their records are behind the committed offset while they run.
+MAILS = (
+    "import sys, uuid\n"
     "from shop.notifications.models import Notification\n"
     "from shop.notifications.tasks import delivery\n"
     "from shop.orders.models import Customer\n"
-    "import uuid\n"
-    "notice = Notification.objects.create(customer=Customer.objects.first(), channel='mail', kind=uuid.uuid4().hex,\n"
-    "    recipient='someone@example.com', subject='News', body='One line.')\n"
-    "delivery(notice).apply_async()\n"
+    "for _ in range(int(sys.argv[1])):\n"
+    "    notice = Notification.objects.create(\n"
+    "        customer=Customer.objects.first(), channel='mail', kind=uuid.uuid4().hex,\n"
+    "        recipient='someone@example.com', subject='News', body='One line.')\n"
+    "    delivery(notice).apply_async()\n"
 )
 
 # What somebody does in Django's admin, by its own page.
@@ -172,7 +174,7 @@ def test_a_rollback_made_in_the_admin_is_shown_and_not_undone(operated: Operated
 def test_a_burst_is_followed_up_and_down_within_the_objective(operated: Operated) -> None:
     operated.mail_takes(1)
     # Of six partitions on four pods one pod has two: a third of it, half a minute after pods have begun.
-    operated.system.python(DIGESTS, "90")
+    operated.system.python(MAILS, "90")
     most, latest = 1, 0
     while True:
         status = operated.status("notifications")
@@ -192,7 +194,7 @@ def test_a_burst_is_followed_up_and_down_within_the_objective(operated: Operated
 def test_one_slow_task_is_no_stall(operated: Operated) -> None:
     # The shop gives a mail server up after ten seconds.
     operated.mail_takes(9)
-    operated.system.python(MAIL)
+    operated.system.python(MAILS, "1")
     after = operated.consumer("notifications")["spec"]["stall"]["afterSeconds"]
     seconds = "lagscaler_lag_seconds"
     wait_for(lambda: operated.metric(seconds, "notifications") > after + 1, "it runs for longer than a stall")
