@@ -29,7 +29,7 @@ PACE = {
         "rebalance": {"maxPerHour": 200, "scaleDownAfterSeconds": 10, "cooldownSeconds": 5},
         "capacity": {"windowSeconds": 60},
         "idle": {"afterSeconds": 5},
-        "stall": {"afterSeconds": 4},
+        "stall": {"afterSeconds": 60},
     },
 }
 """A consumer that is not the bridge's; everything about it happens in seconds."""
@@ -48,7 +48,8 @@ class Operated:
         values["email"] = {"url": "smtp://mail.shop.svc.cluster.local:2525"}
         values["web"]["bridgeTokensSecret"] = "bridge-tokens"
         values["operator"] = {"enabled": True}
-        spec = {key: PACE["spec"][key] for key in ("scaling", "slo", "rebalance", "capacity", "stall")}  # type: ignore[index]
+        spec = {key: PACE["spec"][key] for key in ("scaling", "slo", "rebalance", "capacity")}  # type: ignore[index]
+        spec["stall"] = {"afterSeconds": 4}
         values["kafkaWorker"] |= {
             "autoscaling": {"enabled": True, "spec": spec},
             "egress": [{"to": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "mail"}}}]}],

@@ -126,9 +126,9 @@ def test_a_service_is_cut_over_by_kubectl_alone(operated: Operated) -> None:
         wait_for(
             lambda spec=spec: _stands(operated) == (spec["stage"], spec.get("percent", 0)), f"{spec} is carried out"
         )
+    wait_for(lambda: "operator" in operated.rows("cutover")["notifications"]["BY"], "it is known who moved it")
     row = operated.rows("cutover")["notifications"]
     assert (row["SERVICE"], row["STAGE"], row["PERCENT"], row["INSYNC"]) == ("notifications", "live", "100", "True")
-    assert "operator" in row["BY"]
     assert "OutOfSync" not in operated.events("notifications")
     before = ran_by_side(operated.system.account(), "shop.notifications")
     operated.system.python(DIGESTS, "5")
