@@ -114,6 +114,7 @@ def test_a_foreign_write_is_corrected_and_told(operated: Operated) -> None:
     operated.kube.run("scale", "deployment/pace", "--namespace", "shop", "--replicas=4")
     wait_for(lambda: "ReplicasOverwritten" in operated.events("pace"), "the event")
     operated.wait_for_replicas("pace", 1)
+    assert operated.status("pace")["desiredReplicas"] == 1
 
 
 def test_a_service_is_cut_over_by_kubectl_alone(operated: Operated) -> None:

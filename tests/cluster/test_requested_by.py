@@ -147,5 +147,6 @@ def test_elsewhere_nobody_is_asked(place: Place) -> None:
     place.kube.run("create", "namespace", elsewhere)
     try:
         place.kube.apply(cutover(elsewhere, "orders", {"service": "orders", "stage": "mirror"}))
+        assert place.kube.get("cutover", elsewhere, "orders")["spec"]["stage"] == "mirror"
     finally:
         place.kube.run("delete", "namespace", elsewhere, "--wait=false")

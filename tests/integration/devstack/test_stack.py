@@ -416,7 +416,7 @@ def test_a_cluster_whose_password_is_lost_is_refused_with_the_remedy(tmp_path):
         pass
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused by PostgreSQL")
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL refuses root alone: run the tests as root to see it")
 def test_root_can_run_postgres_below_a_folder_closed_to_others(tmp_path):
     tmp_path.chmod(0o700)
     with Stack(["postgres"], tmp_path / "closed") as services:
