@@ -46,9 +46,7 @@ def test_a_wrong_value_is_named_and_nothing_is_made(shop: System, chart: str, se
 def untouched(shop: System) -> System:
     """Return the shop as long as nothing of it was ever installed."""
     if shop.revision("shop"):
-        pytest.skip(
-            "the shop is there already; this is about its first installation: take a new cluster"
-        )
+        pytest.skip("the shop is there already; this is about its first installation: take a new cluster")
     return shop
 
 
