@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import promql_parser
@@ -17,14 +16,12 @@ from taskbridge.adapters.monitoring.samples import CAUSES, REASONS, SERVERS, of_
 from taskbridge.observation import Outcome
 from taskbridge.worker.executors import STATES
 from taskbridge.worker.snapshot import Snapshot
+from tests.charts.monitoring import OF_THE_TARGET, Query, check_alert, check_layout, check_panel, unknown, variables
 from tests.documents import ROOT
 
 FILES = ROOT / "charts" / "shop" / "files"
 ALERTS = sorted((FILES / "alerts").glob("*.yaml"))
 BOARDS = sorted((FILES / "dashboards").glob("*.json"))
-
-OF_THE_TARGET = {"namespace", "pod", "container", "job", "instance"}
-"""Labels that Prometheus adds to whatever a pod tells."""
 
 METRICS = {
     name: {*family.labels, *OF_THE_TARGET, *extra}
@@ -49,28 +46,6 @@ WORDS = {
 """What these labels may say."""
 
 COUNTERS = {family.name for family in FAMILIES if family.kind == "counter"}
-
-
-@dataclass(frozen=True)
-class Query:
-    """One expression, and where it stands."""
-
-    place: str
-    text: str
-
-    def __str__(self) -> str:
-        return self.place
-
-    @property
-    def parsed(self) -> promql_parser.Expr:
-        # Grafana's own variables stand where PromQL has durations; those in label values are text to it.
-        return promql_parser.parse(self.text.replace("$__rate_interval", "5m"))
-
-    def nodes(self) -> list[Any]:
-        """Return every part of the expression, the outermost first."""
-        found: list[Any] = []
-        promql_parser.walk(self.parsed, pre_visit=found.append)
-        return found
 
 
 def rules() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,36 +75,16 @@ QUERIES = [
 ]
 
 
-def unknown(query: Query) -> set[str]:
-    """Return the metrics of a query that the bridge does not have, and labels that its metrics do not have."""
-    nodes = query.nodes()
-    selectors = [node for node in nodes if isinstance(node, promql_parser.VectorSelector)]
-    wrong = {str(selector.name) for selector in selectors if selector.name not in METRICS}
-    for selector in selectors:
-        known = METRICS.get(str(selector.name), set())
-        wrong |= {f"{selector.name}{{{matcher.name}}}" for matcher in selector.matchers.matchers} - {
-            f"{selector.name}{{{label}}}" for label in known
-        }
-    for node in nodes:
-        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
-            inside = Query(query.place, node.expr.prettify()).nodes()
-            known = set.union(*(METRICS.get(str(one.name), set()) for one in inside if hasattr(one, "matchers")))
-            wrong |= set(node.modifier.labels) - known
-    return wrong
-
-
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_every_metric_and_label_exists(query: Query) -> None:
-    assert unknown(query) == set()
+def test_every_metric_label_and_word_exists(query: Query) -> None:
+    assert unknown(query, METRICS, WORDS) == set()
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
 def test_counters_are_only_looked_at_as_rates(query: Query) -> None:
     """A counter by itself tells when its process was started. (Whether it is there at all, `unless` may ask.)"""
     bare = Query(query.place, query.text.partition("unless")[0])
-    ranges = {node.vector_selector.name for node in bare.nodes() if isinstance(node, promql_parser.MatrixSelector)}
-    named = {node.name for node in bare.nodes() if isinstance(node, promql_parser.VectorSelector)}
-    assert (named & COUNTERS) <= ranges
+    assert ({one.name for one in bare.selectors()} & COUNTERS) <= bare.ranges()
 
 
 @pytest.mark.parametrize(
@@ -137,19 +92,12 @@ def test_counters_are_only_looked_at_as_rates(query: Query) -> None:
     [
         ("sum(taskbridge_nothing)", {"taskbridge_nothing"}),
         ('taskbridge_relay_trouble{servre="kafka"}', {"taskbridge_relay_trouble{servre}"}),
+        ('taskbridge_worker_lag_records{role="lively"}', {"lively"}),
         ("sum by (servce) (taskbridge_worker_lag_records)", {"servce"}),
     ],
 )
 def test_what_does_not_exist_is_found(text: str, wrong: set[str]) -> None:
-    assert unknown(Query("here", text)) == wrong
-
-
-@pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_labels_are_compared_with_words_that_they_have(query: Query) -> None:
-    for node in query.nodes():
-        if isinstance(node, promql_parser.VectorSelector):
-            for matcher in node.matchers.matchers:
-                assert set(matcher.value.split("|")) <= WORDS.get(matcher.name, {*matcher.value.split("|")})
+    assert unknown(Query("here", text), METRICS, WORDS) == wrong
 
 
 def test_the_words_are_those_of_the_code() -> None:
@@ -165,32 +113,14 @@ def test_the_words_are_those_of_the_code() -> None:
 
 
 def test_every_metric_is_shown_somewhere() -> None:
-    asked = {
-        str(node.name) for query in QUERIES for node in query.nodes() if isinstance(node, promql_parser.VectorSelector)
-    }
+    asked = {str(one.name) for query in QUERIES for one in query.selectors()}
     bases = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked} | asked
     assert {family.name for family in FAMILIES} <= bases
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
-    assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
-    assert rule["alert"].startswith("Taskbridge")
-    assert rule["labels"]["severity"] in {"info", "warning", "critical"}
-    assert set(rule["annotations"]) == {"summary", "description"}
-    assert all(text.strip() for text in rule["annotations"].values())
-
-
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_an_alert_names_only_labels_that_it_has(rule: dict[str, Any]) -> None:
-    used = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
-    kept = {
-        label
-        for node in Query(rule["alert"], rule["expr"]).nodes()
-        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None
-        for label in node.modifier.labels
-    }
-    assert used <= kept
+    check_alert(rule, "Taskbridge")
 
 
 def test_every_alert_has_a_name_of_its_own() -> None:
@@ -202,8 +132,7 @@ def test_every_alert_has_a_name_of_its_own() -> None:
 
 def test_an_alert_can_be_seen_on_a_dashboard() -> None:
     def names(queries: list[Query]) -> set[Any]:
-        nodes = [node for query in queries for node in query.nodes()]
-        return {node.name for node in nodes if isinstance(node, promql_parser.VectorSelector)}
+        return {one.name for query in queries for one in query.selectors()}
 
     alerting = names([Query(place, rule["expr"]) for place, rule in RULES.items()])
     shown = names([query for query in QUERIES if query.place in PANELS])
@@ -212,45 +141,24 @@ def test_an_alert_can_be_seen_on_a_dashboard() -> None:
 
 @pytest.mark.parametrize(("name", "board"), list(boards()), ids=[path.name for path in BOARDS])
 def test_a_dashboard_is_whole(name: str, board: dict[str, Any]) -> None:
-    ids = [panel["id"] for panel in board["panels"]]
-    assert len(set(ids)) == len(ids)
+    check_layout(board)
     assert board["uid"] == f"taskbridge-{name.removesuffix('.json')}"
     assert board["description"]
-    variables = {variable["name"] for variable in board["templating"]["list"]}
-    used = set(re.findall(r"\$\{?(\w+)", json.dumps(board))) - {"__rate_interval", "__all"}
-    assert used <= variables
-    assert {"datasource", "namespace"} <= variables
-
-
-@pytest.mark.parametrize(("name", "board"), list(boards()), ids=[path.name for path in BOARDS])
-def test_panels_do_not_overlap(name: str, board: dict[str, Any]) -> None:
-    taken: set[tuple[int, int]] = set()
-    for panel in board["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, panel["title"]
-        assert place["x"] + place["w"] <= 24
-        taken |= cells
+    there, used = variables(board)
+    assert used <= there
+    assert {"datasource", "namespace"} <= there
 
 
 @pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
 def test_a_panel_says_what_it_shows_and_in_which_unit(panel: dict[str, Any]) -> None:
-    assert panel["description"].endswith((".", "?"))
-    assert panel["fieldConfig"]["defaults"]["unit"]
-    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    assert [target["refId"] for target in panel["targets"]] == [*"ABCDEFG"[: len(panel["targets"])]]
+    check_panel(panel)
 
 
 @pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
 def test_a_panel_keeps_to_the_namespace_that_was_chosen(panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
-        for node in Query("", target["expr"]).nodes():
-            if isinstance(node, promql_parser.VectorSelector):
-                assert any(matcher.value == "$namespace" for matcher in node.matchers.matchers)
+        for one in Query("", target["expr"]).selectors():
+            assert any(matcher.value == "$namespace" for matcher in one.matchers.matchers)
 
 
 def test_the_platform_alerts_parse() -> None:
