@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import yaml
 
 from tests.charts.test_docs import HOWTO, flags, lines
-from tests.cluster.kube import ROOT, Kube, tool
-from tests.cluster.operating import definitions
+from tests.cluster.kube import ROOT
+from tests.cluster.operating import Town
 
 EXAMPLES = sorted((ROOT / "k8s" / "operator").glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def place(request: pytest.FixtureRequest) -> Iterator[tuple[Kube, str]]:
-    """A namespace, in which our kinds are known."""
-    # No image of ours is needed, and the other way to a cluster builds them all.
-    given = os.environ.get("TASKBRIDGE_TEST_KUBECONFIG")
-    kubeconfig = Path(given) if given else request.getfixturevalue("kubeconfig")
-    kube = Kube(kubeconfig, *(Path(tool("cluster", "tool", name)) for name in ("kubectl", "helm")))
-    kube.apply(*definitions())
-    kube.run("wait", "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions()))
-    namespace = f"pages-{uuid4().hex[:8]}"
-    kube.run("create", "namespace", namespace)
-    yield kube, namespace
-    kube.run("delete", "namespace", namespace, "--wait=false")
 
 
 def changes(page: Path) -> list[list[str]]:
@@ -50,11 +32,10 @@ def example(path: Path, namespace: str) -> str:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_is_taken_without_a_warning(path: Path, place: tuple[Kube, str]) -> None:
-    kube, namespace = place
-    said = kube.run(
+def test_an_example_is_taken_without_a_warning(path: Path, town: Town) -> None:
+    said = town.kube.run(
         "create", "--dry-run=server", "--validate=strict", "--filename", "-",
-        stdin=example(path, namespace), check=False,
+        stdin=example(path, town.namespace), check=False,
     )  # fmt: skip
 
     expected = sum(1 for document in yaml.safe_load_all(path.read_text()) if document)
@@ -62,27 +43,25 @@ def test_an_example_is_taken_without_a_warning(path: Path, place: tuple[Kube, st
     assert "Warning" not in said
 
 
-def test_consumers_are_changed_as_the_page_says(place: tuple[Kube, str]) -> None:
-    kube, namespace = place
-    kube.run("create", "--filename", "-", stdin=example(ROOT / "k8s/operator/kafkaconsumer.yaml", namespace))
+def test_consumers_are_changed_as_the_page_says(town: Town) -> None:
+    town.kube.run("create", "--filename", "-", stdin=example(ROOT / "k8s/operator/kafkaconsumer.yaml", town.namespace))
     commands = changes(HOWTO / "scale-consumers.md")
 
     assert len(commands) > 5
     for command in commands:
-        said = kube.run(*command, "--namespace", namespace, check=False)
+        said = town.run(*command, check=False)
         assert "patched" in said or "scaled" in said, (command, said)
-    said = kube.run("scale", "kafkaconsumer/analytics", "--replicas=5", "--namespace", namespace, check=False)
+    said = town.run("scale", "kafkaconsumer/analytics", "--replicas=5", check=False)
     assert "Manual" in said, "outside of Manual it is refused, with the remedy"
 
 
-def test_services_are_moved_as_the_page_says(place: tuple[Kube, str]) -> None:
-    kube, namespace = place
-    item = example(ROOT / "k8s/operator/cutover.yaml", namespace).replace("payments", "orders")
-    kube.run("create", "--filename", "-", stdin=item)
+def test_services_are_moved_as_the_page_says(town: Town) -> None:
+    item = example(ROOT / "k8s/operator/cutover.yaml", town.namespace).replace("payments", "orders")
+    town.kube.run("create", "--filename", "-", stdin=item)
     commands = changes(HOWTO / "drive-the-migration-with-kubectl.md")
 
     assert len(commands) > 8
     for command in commands:
-        said = kube.run(*command, "--namespace", namespace, check=False)
+        said = town.run(*command, check=False)
         assert "patched" in said, (command, said)
         assert "no change" not in said, command

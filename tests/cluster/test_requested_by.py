@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import yaml
 
-from tests.cluster.kube import ROOT, Kube, tool, wait_for
-from tests.cluster.operating import definitions
+from tests.cluster.kube import ROOT, Kube, wait_for
+from tests.cluster.operating import Town
 
 JANE, JOE, TOOL = "jane@example.com", "joe@example.com", "system:serviceaccount:delivery:applier"
 
@@ -54,15 +52,8 @@ def cutover(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    # No image of ours is needed, and the other way to a cluster builds them all.
-    given = os.environ.get("TASKBRIDGE_TEST_KUBECONFIG")
-    kubeconfig = Path(given) if given else request.getfixturevalue("kubeconfig")
-    kube = Kube(kubeconfig, *(Path(tool("cluster", "tool", name)) for name in ("kubectl", "helm")))
-    namespace = f"asked-{uuid4().hex[:8]}"
-    kube.apply(*definitions())
-    kube.run("wait", "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions()))
-    kube.run("create", "namespace", namespace)
+def place(town: Town) -> Iterator[Place]:
+    kube, namespace = town.kube, town.namespace
     rendered = kube.helm(
         "template", "lagscaler", str(ROOT / "charts" / "operator"), "--namespace", namespace,
         "--values", str(ROOT / "charts" / "operator" / "ci" / "minimal-values.yaml"),
@@ -72,30 +63,31 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     policies = [item for item in yaml.safe_load_all(rendered) if item]
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "movers", "namespace": namespace}}
     verbs = ["create", "get", "patch", "update"]
-    kube.apply(
-        *policies,
-        {
-            **role,
-            "kind": "Role",
-            "rules": [{"apiGroups": ["taskbridge.dev"], "resources": ["cutovers"], "verbs": verbs}],
-        },
-        {
-            **role,
-            "kind": "RoleBinding",
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "movers"},
-            "subjects": [
-                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": one} for one in (JANE, JOE, TOOL)
-            ],
-        },
-        cutover(namespace, "orders", {"service": "orders"}),
-    )
-    one = Place(kube, namespace)
-    # The API server takes a moment to learn of a policy.
-    wait_for(lambda: REFUSED in one.ask(JANE, f"try {uuid4()}"), "the policy holds")
-    yield one
-    for item in policies:
-        kube.run("delete", item["kind"].lower(), item["metadata"]["name"])
-    kube.run("delete", "namespace", namespace, "--wait=false")
+    people = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": one} for one in (JANE, JOE, TOOL)]
+    try:
+        kube.apply(
+            *policies,
+            {
+                **role,
+                "kind": "Role",
+                "rules": [{"apiGroups": ["taskbridge.dev"], "resources": ["cutovers"], "verbs": verbs}],
+            },
+            {
+                **role,
+                "kind": "RoleBinding",
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "movers"},
+                "subjects": people,
+            },
+            cutover(namespace, "orders", {"service": "orders"}),
+        )
+        one = Place(kube, namespace)
+        # The API server takes a moment to learn of a policy.
+        wait_for(lambda: REFUSED in one.ask(JANE, f"try {uuid4()}"), "the policy holds")
+        yield one
+    finally:
+        # They are the whole cluster's, not the namespace's.
+        for item in policies:
+            kube.run("delete", item["kind"].lower(), item["metadata"]["name"], "--ignore-not-found")
 
 
 def test_the_api_server_understands_every_expression(place: Place) -> None:

@@ -20,6 +20,9 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.
 
 ESTABLISHED = "60s"
 
+_RESOURCE = "customresourcedefinition.apiextensions.k8s.io"
+"""What kubectl calls a definition, before its name."""
+
 WARNINGS = ("PodSecurity", "deprecated", "unknown field")
 """Words of those warnings that are as good as a refusal, though it comes later, or to a pod."""
 
@@ -39,11 +42,19 @@ class ApiServer:
         self._kubectl = kubectl
 
     def install_definitions(self, folders: Sequence[Path]) -> None:
-        """Apply CustomResourceDefinitions and wait until the server knows them; raises ChartsError."""
-        for folder in folders:
-            self._run("apply", "--server-side", "--force-conflicts", "--filename", str(folder))
-            files = [item for file in sorted(folder.glob("*.yaml")) for item in ("--filename", str(file))]
-            self._run("wait", "--for=condition=Established", f"--timeout={ESTABLISHED}", *files)
+        """
+        Create the CustomResourceDefinitions that are missing, and wait until the server knows them.
+
+        Those that are there stay as they are, for they are somebody's. Raises ChartsError.
+        """
+        known = set(self._run("get", "customresourcedefinitions", "--output", "name").split())
+        files = (file for folder in folders for file in sorted(folder.glob("*.yaml")))
+        found = {f"{_RESOURCE}/{one['metadata']['name']}": one for file in files for one in documents(file.read_text())}
+        missing = {name: one for name, one in found.items() if name not in known}
+        if missing:
+            # A definition is too large for what `apply` would note of it without `--server-side`.
+            self._run("apply", "--server-side", "--filename", "-", given=yaml.safe_dump_all(missing.values()))
+            self._run("wait", "--for=condition=Established", f"--timeout={ESTABLISHED}", *missing)
 
     def check(self, chart: Chart, scenario: Scenario, namespace: str = "") -> Finding:
         """
@@ -97,10 +108,11 @@ class ApiServer:
             if made:
                 self._run("delete", "namespace", *made)
 
-    def _run(self, *arguments: str, given: str = "") -> None:
+    def _run(self, *arguments: str, given: str = "") -> str:
         outcome = self._ask(*arguments, given=given)
         if outcome.returncode:
             raise ChartsError(f"`kubectl {' '.join(arguments)}` failed: {outcome.stderr.strip()}")
+        return outcome.stdout
 
     def _ask(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run([self._kubectl, *arguments], input=given, capture_output=True, text=True, check=False)

@@ -99,5 +99,6 @@ class Api:
                         status = event["object"]
                         raise ApiError(f"The watch of {path} ended: {status.get('message')}", status.get("code", 0))
                     yield event["type"], event["object"]
-            except (OSError, http.client.HTTPException) as broken:
+            # A connection that is cut within a line leaves a half of it.
+            except (OSError, ValueError, http.client.HTTPException) as broken:
                 raise ApiError(f"The watch of {path} broke: {broken}") from broken

@@ -14,7 +14,7 @@ from cluster.errors import ClusterError
 from cluster.layout import Layout, Plan
 from cluster.supervisor import Supervisor, wait_until
 
-__all__ = ["main"]
+__all__ = ["dns_runs", "main"]
 
 _MANIFESTS = Path(__file__).with_name("manifests")
 _TIMEOUT = 120.0
@@ -68,7 +68,7 @@ class _ControlPlane:
         self._apply(api)
         self._supervisor.wait_until(lambda: _ready_nodes(api) == set(NODES), "The nodes were not Ready", _TIMEOUT)
         self._say("nodes Ready")
-        self._supervisor.wait_until(lambda: _dns_runs(api), "CoreDNS was not ready", _TIMEOUT)
+        self._supervisor.wait_until(lambda: dns_runs(api), "CoreDNS was not ready", _TIMEOUT)
         self._say("CoreDNS ready")
         self._layout.ready.touch()
 
@@ -97,11 +97,15 @@ class _ControlPlane:
         authority.write_kubeconfig(self._layout.kubeconfig, "admin", server, context)
 
     def _start_nodes(self) -> None:
-        """Start both nodes; node2 gets a network namespace of its own, and a link to this one, which is node1's."""
+        """
+        Start both nodes; node2 gets a network namespace of its own, and a link to this one, which is node1's.
+
+        Neither can be started again: its pods, and the link, would stay with the namespaces that it had.
+        """
         this = [sys.executable, "-m", "cluster.node", str(self._layout.root)]
         isolated = ["unshare", "--mount", "--propagation", "private"]
-        self._supervisor.start("node1", [*isolated, *this, "node1"])
-        pid = self._supervisor.start("node2", [*isolated, "--net", *this, "node2"])
+        self._supervisor.start("node1", [*isolated, *this, "node1"], once=True)
+        pid = self._supervisor.start("node2", [*isolated, "--net", *this, "node2"], once=True)
         ours, theirs = (Path(f"/proc/{one}/ns/net") for one in ("self", pid))
         self._supervisor.wait_until(lambda: theirs.readlink() != ours.readlink(), "Node2 did not start", 10.0)
         run(f"ip link add node2 type veth peer name eth0 netns {pid}")
@@ -197,7 +201,8 @@ def _ready_nodes(api: Api) -> set[str]:
     }
 
 
-def _dns_runs(api: Api) -> bool:
+def dns_runs(api: Api) -> bool:
+    """Whether a pod of CoreDNS is ready; raises ApiError."""
     deployment = api.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns")
     return int(deployment["status"].get("readyReplicas", 0)) > 0
 

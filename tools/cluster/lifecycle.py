@@ -26,6 +26,7 @@ DEFAULT_STORAGE = "12g"
 
 IMAGES = {"pause": PAUSE_IMAGE, "coredns": "docker.io/taskbridge/coredns:1", "probe": "docker.io/taskbridge/probe:1"}
 _TIMEOUT = 240.0
+_ANSWER_TIMEOUT = 60.0
 _LAUNCH_TIMEOUT = 10.0
 _STOP_TIMEOUT = 30.0
 _MARK = "cluster.json"
@@ -79,10 +80,10 @@ class Cluster:
 
     def up(self, storage: str = DEFAULT_STORAGE) -> bool:
         """
-        Start the cluster and wait until it is ready; False when it was ready already.
+        Start the cluster and wait until it is ready; False when it ran already.
 
         What a start that was broken off left is removed first. `storage` limits the memory for images, containers
-        and volumes. Raises ClusterError; nothing runs then.
+        and volumes. Raises ClusterError; then nothing runs, or what ran before still does.
         """
         _require_root()
         if not re.fullmatch(r"[1-9][0-9]*[kmg]", storage):
@@ -92,7 +93,13 @@ class Cluster:
         programs = gotools.ensure("kubernetes", self._report)
         images = [str(image_of(name, self._report)) for name in ("pause", "coredns")]
         with self._locked():
-            if self.is_ready():
+            if self.first_process() is not None and self.layout.ready.exists():
+                # An API server that is busy, or is just starting again, does not say that it is ready.
+                silent = (
+                    f"The cluster runs, but its API server did not answer (the logs are in {self.layout.logs}; "
+                    "`python -m cluster down` ends it)"
+                )
+                wait_until(self.is_ready, silent, _ANSWER_TIMEOUT)
                 return False
             self._remove()
             try:

@@ -111,7 +111,7 @@ def _allowed(
         peers = rule.get(peers_field) or []
         ports = rule.get("ports") or []
         chosen = [one for one in pods for peer in peers if _is_peer(peer, one, own, namespaces)]
-        places = [*_addresses(side, chosen), *(_block(side, peer["ipBlock"]) for peer in peers if "ipBlock" in peer)]
+        places = [*_addresses(side, chosen), *_blocks(side, [peer["ipBlock"] for peer in peers if "ipBlock" in peer])]
         if not peers:
             places = [""]
         for port in ports or [{}]:
@@ -142,9 +142,17 @@ def _addresses(side: str, pods: Iterable[Pod]) -> list[str]:
     return [f"ip {side} {{ {', '.join(found)} }}"] if found else []
 
 
-def _block(side: str, block: Json) -> str:
-    excepted = block.get("except") or []
-    return f"ip {side} {block['cidr']}" + (f" ip {side} != {{ {', '.join(excepted)} }}" if excepted else "")
+def _blocks(side: str, blocks: Iterable[Json]) -> Iterator[str]:
+    """Yield the places of the blocks. Pods have no address of IPv6: nft would refuse one where only IPv4 can stand."""
+    for block in blocks:
+        if _is_ipv6(block["cidr"]):
+            continue
+        excepted = [one for one in block.get("except") or [] if not _is_ipv6(one)]
+        yield f"ip {side} {block['cidr']}" + (f" ip {side} != {{ {', '.join(excepted)} }}" if excepted else "")
+
+
+def _is_ipv6(cidr: str) -> bool:
+    return ":" in cidr
 
 
 def _number(port: Json) -> str:

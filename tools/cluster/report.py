@@ -4,6 +4,8 @@ from typing import Any
 
 from cluster.addresses import NODES
 from cluster.api import Api, ApiError
+from cluster.controlplane import dns_runs
+from cluster.errors import ClusterError
 from cluster.lifecycle import Cluster
 
 __all__ = ["as_text", "describe"]
@@ -29,15 +31,23 @@ def describe(cluster: Cluster) -> dict[str, Any]:
     try:
         found["nodes"] = {node["metadata"]["name"]: _node(node) for node in api.get("/api/v1/nodes")["items"]}
         pods = api.get("/api/v1/pods")["items"]
+        has_dns = dns_runs(api)
     except ApiError as refused:
         return {**found, "detail": str(refused)}
     for pod in pods:
         if (name := pod["spec"].get("nodeName")) in found["nodes"]:
             found["nodes"][name]["pods"] += 1
-    found["ready"] = set(found["nodes"]) == set(NODES) and all(one["ready"] for one in found["nodes"].values())
-    if not found["ready"]:
-        found["detail"] = f"not every node is ready: the logs are in {layout.logs}"
-    return found
+    if set(found["nodes"]) != set(NODES) or not all(one["ready"] for one in found["nodes"].values()):
+        return {**found, "detail": f"not every node is ready: the logs are in {layout.logs}"}
+    if not has_dns:
+        return {**found, "detail": "no pod of coredns is ready: python -m cluster kubectl get pods -n kube-system"}
+    try:
+        # Its kubelet outlives the node's first process, without which no rule reaches it.
+        for node in NODES:
+            cluster.enter(node)
+    except ClusterError as ended:
+        return {**found, "detail": str(ended)}
+    return {**found, "ready": True}
 
 
 def _node(node: dict[str, Any]) -> dict[str, Any]:

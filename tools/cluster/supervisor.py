@@ -45,10 +45,19 @@ class Supervisor:
         self._logs = logs
         self._commands: dict[str, tuple[Sequence[str], dict[str, str] | None]] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._once: set[str] = set()
 
-    def start(self, name: str, command: Sequence[str], environment: dict[str, str] | None = None) -> int:
-        """Start the program and return its process number, as seen from here."""
+    def start(
+        self, name: str, command: Sequence[str], environment: dict[str, str] | None = None, *, once: bool = False
+    ) -> int:
+        """
+        Start the program and return its process number, as seen from here.
+
+        With `once` it cannot be started again when it ends.
+        """
         self._commands[name] = command, environment
+        if once:
+            self._once.add(name)
         with self.log(name).open("ab") as log:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self._children[name] = child
@@ -72,7 +81,7 @@ class Supervisor:
 
     def keep(self, settled: Callable[[], bool] = lambda: True) -> NoReturn:
         """
-        Start again what ends, and reap what others left, for ever.
+        Start again what ends, name what cannot be, and reap what others left, for ever.
 
         Raises ComponentEnded when a program has ended three times and `settled` is not true yet: it never ran.
         """
@@ -82,6 +91,10 @@ class Supervisor:
             for name, child in self._children.items():
                 if child.pid == pid:
                     child.returncode = os.waitstatus_to_exitcode(status)
+                    if name in self._once:
+                        again = "it cannot be started again: `down` and `up` the cluster"
+                        print(f"{name} ended with status {child.returncode}; {again}", flush=True)  # noqa: T201
+                        break
                     endings[name] += 1
                     if endings[name] >= _ATTEMPTS and not settled():
                         raise ComponentEnded(

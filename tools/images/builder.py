@@ -14,7 +14,7 @@ from pathlib import Path
 
 from images import base, caches, containerfile, inputs, jars, network
 from images.errors import ImagesError
-from images.recipes import ROOT, Recipe
+from images.recipes import RECIPES, ROOT, Recipe
 from images.store import OPTIONS, Store
 
 __all__ = ["Archive", "build", "described", "prune"]
@@ -93,7 +93,9 @@ def _make(
 
 def prune() -> list[Path]:
     """Remove all archives, bases and layers, and what killed builds left; return the folders that are gone."""
-    made = ("image-*", "base-debian-*", "building-*", "making-image-*", "making-base-*")
+    # Images of the cluster itself lie beside ours, under locks that are not held here.
+    archives = [f"{prefix}image-{name}-*" for name in RECIPES for prefix in ("", "making-")]
+    made = (*archives, "base-debian-*", "building-*", "making-base-debian-*")
     with caches.locked("images"):
         Store().wipe()
         gone = [path for pattern in made for path in caches.root().glob(pattern)]

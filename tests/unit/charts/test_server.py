@@ -33,12 +33,12 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
 class Kubectl:
     """A kubectl that writes down what it is told, knows the namespace `shop`, and says what a test wants."""
 
-    def __init__(self, folder: Path, apply: str = "") -> None:
+    def __init__(self, folder: Path, apply: str = "", definitions: str = "") -> None:
         self._told = folder / "told"
         self.program = folder / "kubectl"
         self.program.write_text(
             f'#!/bin/sh\necho "$@" >> {self._told}\ncase "$1" in\n'
-            f'get) [ "$3" = shop ] ;;\n'
+            f'get) if [ "$2" = customresourcedefinitions ]; then printf "{definitions}"; else [ "$3" = shop ]; fi ;;\n'
             f"create|apply) cat >> {self._told}; {apply or ':'} ;;\nesac\n"
         )
         self.program.chmod(0o755)
@@ -82,6 +82,38 @@ def test_a_harmless_warning_is_none(tmp_path: Path) -> None:
     kubectl = Kubectl(tmp_path, "echo 'Warning: spec.SessionAffinity is ignored for headless services' >&2")
 
     assert ApiServer(str(kubectl.program)).check(Chart(tmp_path / "shop"), SCENARIO).trouble == ""
+
+
+def definition(name: str) -> str:
+    return f"kind: CustomResourceDefinition\nmetadata: {{name: {name}.example.org}}\n"
+
+
+def test_only_definitions_that_are_missing_are_installed(tmp_path: Path) -> None:
+    kubectl = Kubectl(tmp_path, definitions="customresourcedefinition.apiextensions.k8s.io/kafkas.example.org\\n")
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    (folders[0] / "kafkas.yaml").write_text(definition("kafkas"))
+    (folders[0] / "topics.yaml").write_text(definition("topics"))
+    (folders[1] / "both.yaml").write_text(f"{definition('kafkas')}---\n{definition('users')}")
+
+    ApiServer(str(kubectl.program)).install_definitions(folders)
+
+    assert "name: kafkas.example.org" not in kubectl.told
+    for name in ("topics", "users"):
+        assert f"name: {name}.example.org" in kubectl.told
+    assert "--force-conflicts" not in kubectl.told
+    assert kubectl.told.count("get customresourcedefinitions") == 1
+    assert "wait --for=condition=Established" in kubectl.told
+
+
+def test_where_no_definition_is_missing_nothing_is_installed(tmp_path: Path) -> None:
+    kubectl = Kubectl(tmp_path, definitions="customresourcedefinition.apiextensions.k8s.io/kafkas.example.org\\n")
+    (tmp_path / "kafkas.yaml").write_text(definition("kafkas"))
+
+    ApiServer(str(kubectl.program)).install_definitions([tmp_path])
+
+    assert kubectl.told == "get customresourcedefinitions --output name\n"
 
 
 def test_a_namespace_that_cannot_be_made_is_said(tmp_path: Path) -> None:

@@ -308,6 +308,35 @@ CASES: list[tuple[str, list[dict[str, Any]], Pod, Pod, int, str, bool]] = [
         DENIED,
     ),
     (
+        "a block of IPv6 is nobody, since pods have none",
+        [policy({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "::/0"}}]}]})],
+        OUTSIDE,
+        WEB,
+        8000,
+        "tcp",
+        DENIED,
+    ),
+    (
+        "a block of IPv6 beside one of IPv4",
+        [policy({"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": one}} for one in (
+            "::/0", "0.0.0.0/0")]}]})],
+        WEB,
+        OUTSIDE,
+        443,
+        "tcp",
+        ALLOWED,
+    ),
+    (
+        "an exception of IPv6 excepts nothing",
+        [policy({"podSelector": {}, "ingress": [{"from": [
+            {"ipBlock": {"cidr": "192.0.2.0/24", "except": ["2001:db8::/64"]}}]}]})],
+        OUTSIDE,
+        WEB,
+        8000,
+        "tcp",
+        ALLOWED,
+    ),
+    (
         "policies add up",
         [policy({"podSelector": {}}), policy({"podSelector": {}, "ingress": [{"from": [app("worker")]}]})],
         WORKER,
@@ -342,6 +371,15 @@ def test_who_reaches_whom(
 ) -> None:
     rules = ruleset(PODS, NAMESPACES, policies)
     assert connects(rules, source, target, port, protocol) is expected
+
+
+def test_no_rule_names_an_address_of_ipv6() -> None:
+    """Nft would refuse the rules of the whole cluster."""
+    block = {"ipBlock": {"cidr": "::/0", "except": ["2001:db8::/64"]}}
+    mixed = {"ipBlock": {"cidr": "192.0.2.0/24", "except": ["2001:db8::/64", "192.0.2.0/28"]}}
+    rules = ruleset([WEB], NAMESPACES, [policy({"podSelector": {}, "ingress": [{"from": [block, mixed]}]})])
+    assert "::" not in rules
+    assert "ip saddr 192.0.2.0/24 ip saddr != { 192.0.2.0/28 } return" in rules
 
 
 def test_rules_replace_those_before_in_one_step() -> None:

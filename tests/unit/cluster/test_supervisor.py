@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.api import Api
+from cluster.api import Api, ApiError
 from cluster.certificates import Authority, write_service_account_key
 from cluster.errors import ClusterError, ComponentEnded
 from cluster.supervisor import Supervisor, last_error, wait_until
@@ -53,6 +53,23 @@ def test_a_program_that_keeps_ending_is_given_up_before_all_runs(tmp_path: Path)
     assert log.read_text().count("bye") == 3
 
 
+def test_a_program_that_cannot_run_twice_is_named_and_left(tmp_path: Path) -> None:
+    """In a process of its own, which ends when it is told that the other program ended a second time."""
+    keeping = (
+        "import sys, pathlib; from cluster.supervisor import Supervisor; from cluster.errors import ComponentEnded\n"
+        "supervisor = Supervisor(pathlib.Path(sys.argv[1]))\n"
+        "supervisor.start('node2', ['sh', '-c', 'echo once'], once=True)\n"
+        "supervisor.start('etcd', ['sh', '-c', 'sleep 0.5; exit 3'])\n"
+        "try: supervisor.keep(lambda: False)\n"
+        "except ComponentEnded as ended: sys.exit(str(ended))\n"
+    )
+    command = [sys.executable, "-c", keeping, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.startswith("etcd keeps ending")
+    assert (tmp_path / "node2.log").read_text() == "once\n"
+    assert "node2 ended with status 0; it cannot be started again: `down` and `up` the cluster\n" in done.stdout
+
+
 def test_the_last_line_stands_for_the_error_where_none_looks_like_one(tmp_path: Path) -> None:
     log = tmp_path / "some.log"
     log.write_text("one\ntwo\n\n")
@@ -86,6 +103,20 @@ def test_a_kubeconfig_is_its_owners_alone_and_can_be_used(authority: Authority, 
     assert json.loads(path.read_text())["current-context"] == "here"
     # Nobody listens there: that is what it says, not that the key is wrong.
     assert Api(path).is_ready() is False
+
+
+def test_a_watch_that_is_cut_within_a_line_broke(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.issue("admin", "/CN=admin")
+    authority.write_kubeconfig(tmp_path / "kubeconfig", "admin", "https://127.0.0.1:1", "here")
+    api = Api(tmp_path / "kubeconfig")
+    lines = [b'{"type": "ADDED", "object": {"kind": "Pod"}}\n', b'{"type": "ADDED", "obj']
+    monkeypatch.setattr(api, "_send", lambda *_: iter(lines))
+    found = api.watch("/api/v1/pods", "1")
+    assert next(found) == ("ADDED", {"kind": "Pod"})
+    with pytest.raises(ApiError, match=r"^The watch of /api/v1/pods broke: "):
+        next(found)
 
 
 def test_a_key_of_somebody_else_is_noticed(authority: Authority, tmp_path: Path) -> None:

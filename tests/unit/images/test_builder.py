@@ -153,6 +153,20 @@ def test_prune_leaves_nothing_behind(calls: Path, cache: Path) -> None:
     assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
 
 
+@pytest.mark.usefixtures("calls")
+def test_prune_leaves_what_is_another_tools(cache: Path) -> None:
+    """The cluster's own images lie in the same folder, under locks that are not held here."""
+    others = [cache / name for name in ("image-pause-1", "image-coredns-1", "making-image-probe-1", "making-probe-1")]
+    ours = [
+        cache / name for name in ("image-shop-1", "making-image-shop-1-x", "base-debian-1", "making-base-debian-1-x")
+    ]
+    for folder in others + ours:
+        folder.mkdir()
+
+    assert set(builder.prune()) == set(ours)
+    assert all(folder.is_dir() for folder in others)
+
+
 @pytest.mark.usefixtures("cache", "no_programs")
 def test_without_buildah_the_remedy_is_named() -> None:
     with pytest.raises(MissingToolError, match=r"There is no `buildah` on the PATH.*`apt install buildah`"):

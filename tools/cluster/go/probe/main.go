@@ -2,11 +2,12 @@
 //
 //	probe serve PORT          answers HTTP with the pod's host name until it is told to end
 //	probe get URL             prints the body, within five seconds
-//	probe lookup NAME         prints the addresses of a name, one per line
+//	probe lookup NAME         prints the addresses of a name, one per line, within two seconds
 //	probe dial HOST:PORT      ends with status 0 if the port accepts within two seconds, with 1 if not
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -74,7 +75,9 @@ func get(url string) {
 }
 
 func lookup(name string) {
-	addresses, err := net.LookupHost(name)
+	limited, end := context.WithTimeout(context.Background(), 2*time.Second)
+	defer end()
+	addresses, err := net.DefaultResolver.LookupHost(limited, name)
 	if err != nil {
 		fail(1, err)
 	}
