@@ -40,7 +40,7 @@ $(READY):
 		exit 1; \
 	}
 	@echo "Installing the packages of constraints.txt ..."
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[shop,report,operator,dev]' || { \
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[shop,operator,dev]' || { \
 		echo "The packages could not be installed: pip's message above says why; behind a proxy or a mirror, tell pip of it" \
 			"(PIP_INDEX_URL, HTTPS_PROXY, or pip.conf), then run make again." >&2; \
 		exit 1; \
@@ -57,34 +57,34 @@ up: setup ## Start the shop with its services and leave it running; prints the U
 down: setup ## Stop what `make up` started
 	@$(BIN)/python -m demo down $(ARGS)
 
-cluster-up: setup ## Start a local Kubernetes of two nodes; needs Linux and root, and builds Kubernetes the first time
+cluster-up: setup ## Start a local Kubernetes of two nodes, built the first time; needs Linux, root and Go 1.26 or later
 	@$(BIN)/python -m cluster up $(ARGS)
 
 cluster-down: setup ## End what `make cluster-up` started; nothing is left
 	@$(BIN)/python -m cluster down $(ARGS)
 
-cluster-packages: setup ## Install the Debian packages that cluster and images need; as root, on Debian or Ubuntu
+cluster-packages: setup ## Install the Debian packages that cluster and images need, not Go; as root on Debian or Ubuntu
 	@missing="$$($(BIN)/python -m cluster packages --missing)"; \
 	for name in buildah debootstrap; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	if [ -n "$$missing" ]; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $$missing; \
 	fi
 
-charts: setup ## Lint, unit-test, score and render every chart in every scenario; builds helm the first time
+charts: setup ## Lint, test, score and render every chart, a minute; needs Go 1.26 or later, builds helm the first time
 	@$(BIN)/python -m charts check
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/charts $(ARGS)
 
-test-cluster: setup ## Install everything on a Kubernetes of two nodes and try it; needs what `cluster-up` needs, buildah and debootstrap
+test-cluster: setup ## Try everything on a Kubernetes of two nodes, 20 minutes; needs root, Go, `cluster-packages`
 	@$(BIN)/python -m pytest -v tests/cluster $(ARGS)
 
 # Test files are shared out between two processes, each with servers of its own: most tests wait more than they compute.
-test: setup ## Run all tests, against a real PostgreSQL, Redis and Kafka
+test: setup ## Run unit, contract and integration tests, against real servers; about 12 minutes on 2 cores
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-unit: setup ## Run the tests that need no service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
 
-test-soak: setup ## Run the long tests under load, a quarter of an hour; wants a quiet machine
+test-soak: setup ## Run the long tests under load, about 7 minutes; wants a quiet machine
 	@$(BIN)/python -m pytest tests/soak -s $(ARGS)
 
 check: lint types imports ## Run lint, types and imports
@@ -103,7 +103,7 @@ format: setup ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Measure worker, dispatch, relay and the operator against their peers; takes minutes, wants a quiet machine
+bench: setup ## Measure worker, dispatch, relay, autoscaler and sampler; takes minutes, wants a quiet machine
 	@$(BIN)/python -m benchmarks.worker $(ARGS)
 	@$(BIN)/python -m benchmarks.dispatch $(ARGS)
 	@$(BIN)/python -m benchmarks.relay $(ARGS)
@@ -113,7 +113,7 @@ bench: setup ## Measure worker, dispatch, relay and the operator against their p
 fieldtrial: setup ## Try the bridge on Mayan EDMS, somebody else's project; installs it first, takes minutes
 	@$(BIN)/python -m fieldtrial $(ARGS)
 
-clean: ## Stop what `make up` left running; remove .venv, var/ and all caches
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo down || true; fi
+clean: ## Stop what `make up` and `python -m devstack up` left running; remove .venv, var/ and all caches
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo down || true; $(BIN)/python -m devstack down || true; fi
 	@rm -rf .venv var build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,9 @@
 """
 Files by which a Celery process says that it is alive: for probes, which must not ask the broker.
 
-They stand in the folder that SHOP_WORKER_STATE names: `ready` from the moment a worker first takes messages, and
-`heartbeat` with a new time of change whenever its loop (or beat's) has come round.
+They stand in the folder that SHOP_WORKER_STATE names: `started` once a worker is about to connect, `ready` from the
+moment it first takes messages, and `heartbeat` with a new time of change whenever its loop (or beat's) has come round.
+The folder has to be empty when the process starts.
 """
 
 from pathlib import Path
@@ -18,6 +19,15 @@ INTERVAL = 15.0
 def install(app: Celery, folder: Path) -> None:
     """Have the workers and the beat of an application write into a folder, which is made when it is not there."""
 
+    class Started(bootsteps.StartStopStep):
+        """Comes after the pool, and before the consumer, which waits for the broker as long as that is away."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, _parent: Any) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "started").touch()
+
     class Heartbeat(bootsteps.StartStopStep):
         """Runs while the worker is connected; a connection that is lost takes the heartbeat away until it is back."""
 
@@ -28,7 +38,6 @@ def install(app: Celery, folder: Path) -> None:
             self._entry: Any = None
 
         def start(self, parent: Any) -> None:
-            folder.mkdir(parents=True, exist_ok=True)
             (folder / "ready").touch()
             (folder / "heartbeat").touch()
             self._entry = parent.timer.call_repeatedly(INTERVAL, (folder / "heartbeat").touch)
@@ -39,6 +48,7 @@ def install(app: Celery, folder: Path) -> None:
                 self._entry = None
             (folder / "heartbeat").unlink(missing_ok=True)
 
+    app.steps["worker"].add(Started)
     app.steps["consumer"].add(Heartbeat)
 
     def attach(sender: Any, **_: Any) -> None:

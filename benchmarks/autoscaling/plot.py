@@ -75,9 +75,11 @@ def draw(comparison: Comparison) -> str:
 
 def _description(comparison: Comparison) -> str:
     ours = comparison.ours
+    thresholds = [setting.threshold for setting in comparison.totals if setting.threshold is not None]
     return (
         f"lagscaler: {ours.violated} violated seconds, {ours.replica_seconds} replica-seconds, {ours.rebalances} "
-        f"rebalances. KEDA's settings lie on five curves from thresholds of 10 to 4000 records."
+        f"rebalances. KEDA's settings lie on five curves from thresholds of {min(thresholds)} to {max(thresholds)} "
+        "records."
     )
 
 

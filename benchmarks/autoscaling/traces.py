@@ -21,7 +21,7 @@ from benchmarks.autoscaling.plant import Consumers, Site
 SetName = Literal["design", "evaluation"]
 
 FOREIGN = Consumers("foreign", eager=True, commit=5, busy=False)
-"""Somebody's consumers with their client's defaults: range assignor, automatic commits every five seconds."""
+"""Somebody's consumers: eager rebalances and a commit every five seconds, as by default; sticky, as all are here."""
 
 WORKER = Consumers("worker", eager=False, commit=1, busy=True)
 """The bridge's worker: cooperative, commits several times a second, and says how busy it is."""

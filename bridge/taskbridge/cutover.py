@@ -79,7 +79,7 @@ class Flag:
     """
     The stage of one service, or of a single task of it, which then takes precedence.
 
-    `basis_points` of keys (10,000 = all) go to Kafka in `live`, and are executed in the sandbox in `shadow`. `epoch`
+    `basis_points` of keys (10,000 = all) go to Kafka in `live`, and are marked for a sandbox in `shadow`. `epoch`
     grows by one with every transition of this flag; `version` grows with every transition of any, and orders them all.
     `task` is empty in a service's flag. `hold` freezes promotion. A `cleared` task flag has no say any more.
     """
@@ -99,7 +99,7 @@ class Decision(NamedTuple):
     """
     Where one message goes, and whether a copy goes to the shadow topic.
 
-    `sandbox` says that the copy's key is among those that the shadow worker executes in its sandbox.
+    `sandbox` says that the copy's key is among those that are marked for a sandbox; nothing executes them yet.
     """
 
     kafka: bool

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from lagscaler.policy.history import History
 from lagscaler.policy.model import Decision, Sample, Spec, State
 from lagscaler.resources.consumer import parse_consumer
 from lagscaler.resources.cutover import parse_cutover
-from lagscaler.resources.reading import GROUP, VERSION, InvalidResourceError
-from lagscaler.settings import SettingsError, read_settings
+from lagscaler.resources.reading import GROUP, VERSION, InvalidResourceError, Section
+from lagscaler.settings import OnceOnly, SettingsError, read_settings
 
 __all__ = ["main"]
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
+_PARSERS = {"KafkaConsumer": parse_consumer, "Cutover": parse_cutover}
 
 
 @click.group(
@@ -76,8 +79,8 @@ def run(path: Path, address: str, log_level: str) -> None:
     from lagscaler.kubernetes.api import KubernetesError  # noqa: PLC0415
 
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise click.UsageError(f"--http is HOST:PORT, not {address!r}")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise click.UsageError(f"--http is HOST:PORT with a port from 1 to 65535, not {address!r}")
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     if log_level.upper() != "DEBUG":
         logging.getLogger("kopf").setLevel(logging.WARNING)
@@ -105,7 +108,8 @@ Examples:
   python -m lagscaler explain --all --json history.json
 
 \b
-The file has `history`, a list of samples, and may have `spec` and `state`.
+The file has `history`, a list of samples, and may have `spec` and `state`, those that the last sample was decided with.
+--all begins from the learned capacity alone: what was decided then may have been something else.
 Exit status: 0 decided; 1 the file cannot be used."""
 )
 @click.argument("file", type=click.File("r", encoding="utf-8"))
@@ -114,13 +118,22 @@ Exit status: 0 decided; 1 the file cannot be used."""
 def explain(file: Any, every: bool, as_json: bool) -> None:
     """Decide on a saved history, and say why; `-` reads standard input."""
     samples, spec, state = _case(file)
-    for decision in _decisions(samples, spec, state, every=every):
-        if as_json:
-            click.echo(json.dumps(decision_document(decision)))
-            continue
-        click.echo(f"{decision.replicas} replicas: {decision.reason}. {decision.sentence}")
-        for (topic, number), found in sorted(decision.partitions.items()):
-            click.echo(f"  {topic}-{number}: {found}")
+    try:
+        for decision in _decisions(samples, spec, state, every=every):
+            _print(decision, as_json=as_json)
+    except (ArithmeticError, ValueError) as error:
+        raise click.ClickException(
+            f"{file.name} holds values out of range, and cannot be decided on ({error}): check its spec"
+        ) from error
+
+
+def _print(decision: Decision, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(decision_document(decision)))
+        return
+    click.echo(f"{_counted(decision.replicas, 'replica')}: {decision.reason}. {decision.sentence}")
+    for (topic, number), found in sorted(decision.partitions.items()):
+        click.echo(f"  {topic}-{number}: {found}")
 
 
 def _case(file: Any) -> tuple[list[Sample], Spec, State]:
@@ -129,7 +142,11 @@ def _case(file: Any) -> tuple[list[Sample], Spec, State]:
         document = json.load(file)
         if not isinstance(document, dict) or not document.get("history"):
             raise ValueError("it has no `history` with at least one sample")
+        if not isinstance(document["history"], list):
+            raise ValueError("history: a list is expected")  # noqa: TRY004 - the document is wrong, not the call
         samples = [parse_sample(one) for one in document["history"]]
+        if any(one.at >= other.at for one, other in pairwise(samples)):
+            raise ValueError("samples are not in ascending order of `at`")
         state = parse_state(document["state"]) if document.get("state") else State()
         return samples, parse_spec(document.get("spec") or {}), state
     except (ValueError, TypeError, KeyError) as error:
@@ -140,6 +157,8 @@ def _decisions(samples: list[Sample], spec: Spec, state: State, *, every: bool) 
     if not every:
         yield decide(samples, spec, state)
         return
+    # The state is that of the end of the history, and much of it would be wrong at its beginning.
+    state = State(capacity=state.capacity)
     history = History(spec.window)
     for sample in samples:
         history.add(sample)
@@ -152,7 +171,7 @@ def _decisions(samples: list[Sample], spec: Spec, state: State, *, every: bool) 
     epilog="""\b
 Examples:
   python -m lagscaler validate --config config.yaml
-  python -m lagscaler validate k8s/*.yaml
+  python -m lagscaler validate k8s/operator/*.yaml
 
 \b
 Exit status: 0 all are valid; 1 one is not."""
@@ -160,14 +179,19 @@ Exit status: 0 all are valid; 1 one is not."""
 @click.option("--config", "path", type=click.Path(dir_okay=False, path_type=Path), help="A settings file.")
 @click.argument("manifests", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def validate(path: Path | None, manifests: tuple[Path, ...]) -> None:
-    """Check a settings file, and manifests of KafkaConsumers and Cutovers; other kinds are left out."""
+    """
+    Check a settings file, and manifests of KafkaConsumers and Cutovers; other kinds are left out.
+
+    Names of fields and kinds of values are checked; ranges are left to the API server: kubectl apply --dry-run=server.
+    """
     if path is None and not manifests:
         raise click.UsageError("name a settings file with --config, or manifests")
     failures = []
     if path is not None:
         try:
             settings = read_settings(path)
-            click.echo(f"{path}: {len(settings.clusters)} clusters, {len(settings.bridges)} bridges")
+            counts = (_counted(len(settings.clusters), "cluster"), _counted(len(settings.bridges), "bridge"))
+            click.echo(f"{path}: {', '.join(counts)}")
         except SettingsError as error:
             failures.append(str(error))
     for manifest in manifests:
@@ -177,23 +201,46 @@ def validate(path: Path | None, manifests: tuple[Path, ...]) -> None:
     sys.exit(1 if failures else 0)
 
 
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def _check(manifest: Path) -> Iterator[str]:
     """Print what a manifest holds, and return what is wrong with it."""
-    parsers = {"KafkaConsumer": parse_consumer, "Cutover": parse_cutover}
     try:
-        documents = list(yaml.safe_load_all(manifest.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        documents = list(yaml.load_all(manifest.read_text(encoding="utf-8"), OnceOnly))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         yield f"{manifest} cannot be read: {' '.join(str(error).split())}"
         return
     for document in documents:
-        if not isinstance(document, dict) or document.get("apiVersion") != f"{GROUP}/{VERSION}":
-            continue
-        kind, name = document.get("kind"), (document.get("metadata") or {}).get("name")
-        if kind not in parsers or not name:
-            yield f"{manifest}: a {kind} without a name, or of a kind that there is not"
-            continue
         try:
-            parsers[kind](document)
-            click.echo(f"{manifest}: {kind} {name}")
+            if found := _recognized(document):
+                click.echo(f"{manifest}: {found}")
         except InvalidResourceError as error:
-            yield f"{manifest}: {kind} {name}: {error}"
+            yield f"{manifest}: {error}"
+
+
+def _recognized(document: Any) -> str:
+    """Return kind and name of a resource of ours, nothing for another; raise InvalidResourceError."""
+    if document is None:
+        return ""
+    if not isinstance(document, dict):
+        raise InvalidResourceError("a document is not a mapping")
+    version = document.get("apiVersion")
+    if not isinstance(version, str) or version.partition("/")[0] != GROUP:
+        return ""
+    if version != f"{GROUP}/{VERSION}":
+        raise InvalidResourceError(f"apiVersion is {version}; known is {GROUP}/{VERSION}")
+    kind = Section(document).text("kind")
+    if kind not in _PARSERS:
+        raise InvalidResourceError(f"there is no kind {kind}; known are {', '.join(_PARSERS)}")
+    metadata = Section(document.get("metadata"), "metadata")
+    name = metadata.text("name")
+    try:
+        if unknown := [field for field in document if field not in _FIELDS]:
+            raise InvalidResourceError(f"there is no field {unknown[0]!r}")
+        metadata.section("annotations")
+        _PARSERS[kind](document, strict=True)
+    except InvalidResourceError as error:
+        raise InvalidResourceError(f"{kind} {name}: {error}") from error
+    return f"{kind} {name}"

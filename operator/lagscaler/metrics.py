@@ -134,6 +134,10 @@ class Metrics:
         for metric in kept:
             metric.remove_by_labels({"namespace": namespace, "name": name})
 
+    def forget_bridge(self, name: str) -> None:
+        """Drop what is kept of a bridge that the settings no longer have."""
+        self.bridge_up.remove_by_labels({"bridge": name})
+
     def forget_cutover(self, namespace: str, name: str) -> None:
         """Drop what is kept of a Cutover that is gone."""
         for metric in (self.cutover_in_sync, self.cutover_requests):

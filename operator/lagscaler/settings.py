@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,17 @@ SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 POLL = 5.0
 """Seconds between two looks at a bridge, where nothing else is said."""
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+Address = tuple[str, int]
+"""A host and a port."""
+
+DEFAULT_PORT = 9092
+"""Of a bootstrap server that is named without one."""
+
+_SERVER = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[\w.-]+))(?::(?P<port>[0-9]{1,5}))?")
+
+EVERY_NAMESPACE = "*"
+"""In a list of namespaces: each one that is served."""
 
 
 class SettingsError(Exception):
@@ -33,6 +45,12 @@ class ClusterSettings:
     certificate_file: Path | None = None
     """With `key_file`: the client's own certificate, where brokers ask for one."""
     key_file: Path | None = None
+    namespaces: tuple[str, ...] = ()
+    """Whose KafkaConsumers may name it; none: nobody's."""
+
+    def admits(self, namespace: str) -> bool:
+        """Return whether resources of a namespace may use it."""
+        return namespace in self.namespaces or EVERY_NAMESPACE in self.namespaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +63,17 @@ class BridgeSettings:
     ca_file: Path | None = None
     poll: float = POLL
     """Seconds between two looks at how its services stand."""
+    namespaces: tuple[str, ...] = ()
+    """Whose Cutovers may move its services, and whose KafkaConsumers see their stages; none: nobody's."""
+
+    def admits(self, namespace: str) -> bool:
+        """Return whether resources of a namespace may use it."""
+        return namespace in self.namespaces or EVERY_NAMESPACE in self.namespaces
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of them; an empty `namespaces` means the whole Kubernetes cluster."""
+    """All of them; an empty `namespaces` here means the whole Kubernetes cluster."""
 
     clusters: Mapping[str, ClusterSettings] = field(default_factory=dict)
     bridges: Mapping[str, BridgeSettings] = field(default_factory=dict)
@@ -66,8 +90,8 @@ def parse_settings(text: str, where: str = "the settings") -> Settings:
     type.
     """
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        document = yaml.load(text, OnceOnly)  # noqa: S506 - it is a safe one
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(f"{where}: this is not YAML: {' '.join(str(error).split())}") from error
     root = _Section({} if document is None else document, where)
     settings = Settings(
@@ -82,12 +106,16 @@ def parse_settings(text: str, where: str = "the settings") -> Settings:
 
 def read_settings(path: Path) -> Settings:
     """Return the settings of a file; raise SettingsError when it cannot be read or used."""
+    return parse_settings(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a settings file; raise SettingsError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"{path} cannot be read: {said}; name the file with --config") from error
-    return parse_settings(text, str(path))
 
 
 def _cluster(name: str, section: _Section) -> ClusterSettings:
@@ -102,18 +130,42 @@ def _cluster(name: str, section: _Section) -> ClusterSettings:
         ca_file=section.path("caFile"),
         certificate_file=section.path("certificateFile"),
         key_file=section.path("keyFile"),
+        namespaces=section.texts("namespaces"),
     )
     section.done()
-    if protocol.startswith("SASL"):
-        for field_name, value in (
-            ("saslMechanism", found.sasl_mechanism), ("username", found.username), ("passwordFile", found.password_file)
-        ):  # fmt: skip
-            if value is None:
-                raise SettingsError(f"{section.where}: {protocol} needs {field_name}")
-    elif found.sasl_mechanism:
-        raise SettingsError(f"{section.where}: saslMechanism goes with the securityProtocol SASL_SSL or SASL_PLAINTEXT")
+    _check_credentials(found, section.where)
+    addresses(found.bootstrap_servers, section.where)
     if (found.certificate_file is None) != (found.key_file is None):
         raise SettingsError(f"{section.where}: certificateFile and keyFile go together")
+    return found
+
+
+def _check_credentials(found: ClusterSettings, where: str) -> None:
+    """Raise SettingsError for what the protocol needs and lacks, and for what it has no use for: it was forgotten."""
+    protocol = found.security_protocol
+    login = {"saslMechanism": found.sasl_mechanism, "username": found.username, "passwordFile": found.password_file}
+    files = {"caFile": found.ca_file, "certificateFile": found.certificate_file, "keyFile": found.key_file}
+    for name, value in login.items():
+        if value is None and protocol.startswith("SASL"):
+            raise SettingsError(f"{where}: {protocol} needs {name}")
+        if value is not None and not protocol.startswith("SASL"):
+            raise SettingsError(
+                f"{where}: {name} goes with the securityProtocol SASL_SSL or SASL_PLAINTEXT, not {protocol}"
+            )
+    for name, value in files.items():
+        if value is not None and not protocol.endswith("SSL"):
+            raise SettingsError(f"{where}: {name} goes with the securityProtocol SSL or SASL_SSL, not {protocol}")
+
+
+def addresses(bootstrap_servers: str, where: str) -> list[Address]:
+    """Return the hosts and ports; raise SettingsError for what is not `host:port` or `[IPv6]:port`."""
+    found = []
+    for text in bootstrap_servers.split(","):
+        match = _SERVER.fullmatch(text.strip())
+        port = int(match["port"] or DEFAULT_PORT) if match else 0
+        if match is None or not 1 <= port <= 65535:
+            raise SettingsError(f"{where}: {text.strip()!r} in bootstrapServers is not host:port, such as kafka:9092")
+        found.append((match["ipv6"] or match["host"], port))
     return found
 
 
@@ -130,9 +182,25 @@ def _bridge(name: str, section: _Section) -> BridgeSettings:
         token_file=token,
         ca_file=section.path("caFile"),
         poll=section.seconds("pollSeconds", POLL),
+        namespaces=section.texts("namespaces"),
     )
     section.done()
     return found
+
+
+class OnceOnly(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads YAML, and refuses a key that stands twice in a mapping: otherwise the last one would count, in silence."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """Return a mapping as it is written; raise yaml.YAMLError."""
+        found = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in found.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return found
 
 
 class _Section:

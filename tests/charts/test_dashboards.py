@@ -161,12 +161,27 @@ def test_a_panel_keeps_to_the_namespace_that_was_chosen(panel: dict[str, Any]) -
             assert any(matcher.value == "$namespace" for matcher in one.matchers.matchers)
 
 
+def platform_alerts() -> list[dict[str, Any]]:
+    files = (ROOT / "charts" / "kafka" / "files" / "alerts").glob("*.yaml")
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
 def test_the_platform_alerts_parse() -> None:
-    rule = yaml.safe_load((ROOT / "k8s" / "alerts" / "kafka.yaml").read_text())
-    assert rule["kind"] == "PrometheusRule"
-    found = [one for group in rule["spec"]["groups"] for one in group["rules"]]
+    found = platform_alerts()
     assert len(found) > 5
+    assert len({one["alert"] for one in found}) == len(found)
     for one in found:
         promql_parser.parse(one["expr"])
         assert one["labels"]["severity"] in {"info", "warning", "critical"}
         assert set(one["annotations"]) == {"summary", "description"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "full"),
+    [("data-0-main-broker-3", True), ("data-0-main-node-0", True), ("data-shop-postgresql-0", False)],
+)
+def test_only_volumes_of_brokers_fill_up_as_theirs(claim: str, full: bool) -> None:
+    (rule,) = (one for one in platform_alerts() if one["alert"] == "KafkaDiskFillsUp")
+    matchers = [one.matchers.matchers[0] for one in Query("here", rule["expr"]).selectors()]
+    assert [bool(re.fullmatch(one.value, claim)) for one in matchers] == [full] * 3

@@ -24,6 +24,7 @@ PAGES = [
     HOWTO / "install.md",
     HOWTO / "upgrade-and-uninstall.md",
     HOWTO / "back-up.md",
+    HOWTO / "publish-the-outbox-by-debezium.md",
     HOWTO / "rotate-credentials.md",
     HOWTO / "install-the-operator.md",
     HOWTO / "scale-consumers.md",
@@ -34,7 +35,7 @@ PAGES = [
     *sorted((ROOT / "charts").glob("*/README.md")),
 ]
 
-ELSEWHERE = {"base64", "curl", "docker", "export", "kind", "openssl", "rm"}
+ELSEWHERE = {"base64", "curl", "docker", "export", "kind", "mvn", "openssl", "printf", "psql", "rm"}
 """Commands that stand beside helm and kubectl, and are not ours to check."""
 
 KUBECTL = {
@@ -49,7 +50,7 @@ KUBECTL = {
     "get": {"namespace", "selector", "field-selector", "output", "all-namespaces", "watch"},
     "kustomize": {"load-restrictor"},
     "logs": {"namespace", "selector", "container", "follow", "all-containers", "prefix", "previous", "tail"},
-    "patch": {"namespace", "type", "patch"},
+    "patch": {"namespace", "subresource", "type", "patch"},
     "port-forward": {"namespace"},
     "rollout": {"namespace", "selector", "timeout"},
     "scale": {"namespace", "replicas", "selector"},

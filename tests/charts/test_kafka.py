@@ -188,9 +188,12 @@ def replaced(path: tuple[str | int, ...], value: Any) -> Any:
 FREE = ("containerSecurityContext", "podSecurityContext")
 """Values that are handed on to Kubernetes as they are."""
 
+SELECTORS = {"namespaceSelector", "podSelector"}
+"""Parts of a NetworkPolicy's peers that are handed on, too."""
+
 
 def is_free(path: tuple[str | int, ...]) -> bool:
-    return len(path) > 1 and (path[0] in FREE or "artifacts" in path)
+    return len(path) > 1 and (path[0] in FREE or "artifacts" in path or not SELECTORS.isdisjoint(path[:-1]))
 
 
 def test_the_charts_own_values_are_valid() -> None:
@@ -210,8 +213,10 @@ def test_a_wrong_type_is_refused(path: tuple[str | int, ...]) -> None:
 OPEN = {
     ("profiles",),
     ("kafka", "config"),
+    ("kafka", "annotations"),
     ("external", "existingSecrets"),
     ("metrics", "podMonitor", "labels"),
+    ("metrics", "rules", "labels"),
     ("commonLabels",),
 }
 """Maps whose keys are the user's own."""
@@ -223,7 +228,8 @@ def maps() -> list[tuple[str | int, ...]]:
         value = VALUES
         for key in path:
             value = value[key]
-        if isinstance(value, dict) and path not in OPEN and not (path and (path[0] in FREE or is_free(path))):
+        handed_on = path and (path[0] in FREE or path[-1] in SELECTORS or is_free(path))
+        if isinstance(value, dict) and path not in OPEN and not handed_on:
             found.append(path)
     return found
 
@@ -253,5 +259,7 @@ def test_helm_names_the_value_that_is_wrong(setting: str, named: str) -> None:
 
 
 def test_without_strimzi_helm_says_how_to_install_it() -> None:
-    with pytest.raises(ChartsError, match=r"(?s)not known to this cluster.*helm install strimzi.*mode=external"):
+    with pytest.raises(
+        ChartsError, match=r"(?s)not known to this cluster.*helm install strimzi.*watchNamespaces=.*mode=external"
+    ):
         render(CHART, api_versions=[])

@@ -1,11 +1,12 @@
 """
-The chart's connector on a real Connect: Debezium publishes the outbox as the relay would, with the rights of its user.
+The chart's connector on a real Connect: Debezium publishes the outbox as the relay would, with the rights of its users.
 
 What the chart renders is used as it stands, apart from where the database's password is mounted.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,19 +16,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import psycopg2
 import pytest
 import yaml
 from confluent_kafka import Consumer, TopicPartition
-from psycopg2.extras import execute_values
+from psycopg2.extras import execute_values, wait_select
 
 from charts.render import documents, find, render
 from devstack.connect import Connect
 from devstack.databases import fresh_database
-from devstack.postgres import binaries
+from devstack.postgres import Postgres, binaries
 from devstack.secure_kafka import SecureKafka
 from images.jars import fetch
 from standin.__main__ import apply
@@ -45,6 +47,13 @@ pytestmark = pytest.mark.services
 ROOT = Path(__file__).resolve().parents[2]
 MOUNT = "/mnt/outbox-database"
 TOPIC = "shop.orders"
+INSERT = (
+    "INSERT INTO taskbridge_outbox (service, key, shard, task, task_id, body, content_type, content_encoding,"
+    " headers, properties, epoch, producer, seq, attempts, road, created_at) VALUES %s"
+)
+OTHER_SLOT = f"outbox_{uuid4().hex[:8]}"
+"""A slot that no connector reads, nor makes anew."""
+
 PATIENCE = 60.0
 """Seconds for a row to come out of the database's log: Connect may have to start a task first."""
 
@@ -77,14 +86,14 @@ def scene(kafka: SecureKafka, database_url: str, tmp_path_factory: pytest.TempPa
         migrate(url)
         manifests = rendered(url, slot)
         by_kind = {item["kind"]: item for item in manifests if item["kind"] not in {"ConfigMap", "KafkaTopic"}}
-        sql = next(item["data"] for item in manifests if "enable.sql" in item.get("data", {}))
-        psql(url, sql["enable.sql"])
-        psql(url, sql["enable.sql"])
+        enable = scripts(url, slot)["enable.sql"]
+        psql(url, enable)
+        psql(url, enable)
         mount = folder / "mount"
         mount.mkdir()
-        place = urlsplit(url)
-        (mount / "username").write_text(unquote(place.username or ""))
-        (mount / "password").write_text(unquote(place.password or ""))
+        psql(url, f"CREATE ROLE {slot} LOGIN REPLICATION PASSWORD '{slot}'")
+        (mount / "username").write_text(slot)
+        (mount / "password").write_text(slot)
         wanted = read(manifests, "kafka")
         broker, store = Broker({"bootstrap.servers": kafka.admin_url}), FolderSecrets(folder / "secrets")
         apply(replace(wanted, connectors=()), broker, store, None)
@@ -105,7 +114,7 @@ def scene(kafka: SecureKafka, database_url: str, tmp_path_factory: pytest.TempPa
         finally:
             worker.stop()
             # A database with a slot cannot be dropped.
-            psql(url, f"SELECT pg_drop_replication_slot('{slot}')")
+            psql(url, f"SELECT pg_drop_replication_slot('{slot}'); DROP ROLE {slot}")
 
 
 def migrate(url: str) -> None:
@@ -139,6 +148,23 @@ def rendered(url: str, slot: str) -> list[dict[str, Any]]:
         "connect.outbox.heartbeatMs=1000",
     ]
     return list(documents(render(chart, [values], namespace="kafka", settings=settings)))
+
+
+def scripts(url: str, slot: str) -> dict[str, str]:
+    """Return the scripts that tell a database, by the names of their files."""
+    return next(item["data"] for item in rendered(url, slot) if "enable.sql" in item.get("data", {}))
+
+
+@pytest.fixture
+def apart(database_url: str) -> Iterator[str]:
+    """A database with the bridge's tables, for slots that no connector reads."""
+    with fresh_database(database_url) as url:
+        migrate(url)
+        try:
+            yield url
+        finally:
+            drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{}'"
+            psql(url, drop.format(OTHER_SLOT))
 
 
 def worker_properties(resource: dict[str, Any], kafka: SecureKafka, secrets: Path, mount: Path) -> dict[str, str]:
@@ -199,31 +225,22 @@ def pending(number: int = 0, **changed: Any) -> PendingMessage:
     return replace(one, **changed)
 
 
+def row_of(one: PendingMessage) -> tuple[Any, ...]:
+    """Return what `INSERT` takes of a message."""
+    message = one.message
+    return (
+        *(one.service, one.key, shard(one.service, one.key), message.task, message.task_id, message.body),
+        *(message.content_type, message.content_encoding, message.headers, message.properties),
+        *(one.epoch, one.producer, one.seq, one.attempts, one.road, one.due),
+    )
+
+
 def insert(url: str, *messages: PendingMessage, commit: bool = True) -> None:
     """Put messages aside as `publish=outbox` does, by one statement."""
-    statement = (
-        "INSERT INTO taskbridge_outbox (service, key, shard, task, task_id, body, content_type, content_encoding,"
-        " headers, properties, epoch, producer, seq, attempts, road, created_at) VALUES %s"
-    )
-    rows = [
-        (
-            *(
-                one.service,
-                one.key,
-                shard(one.service, one.key),
-                one.message.task,
-                one.message.task_id,
-                one.message.body,
-            ),
-            *(one.message.content_type, one.message.content_encoding, one.message.headers, one.message.properties),
-            *(one.epoch, one.producer, one.seq, one.attempts, one.road, one.due),
-        )
-        for one in messages
-    ]
     connection = psycopg2.connect(url)
     try:
         with connection.cursor() as cursor:
-            execute_values(cursor, statement, rows, page_size=len(rows))
+            execute_values(cursor, INSERT, [row_of(one) for one in messages], page_size=len(messages))
         if commit:
             connection.commit()
     finally:
@@ -335,9 +352,169 @@ def test_an_insert_of_many_rows_survives_a_crash_of_connect(scene: Scene, publis
     assert left(scene.database) == set()
 
 
+def test_without_a_slot_the_outbox_is_the_relays(apart: str) -> None:
+    """After a restore the trigger is there and the slot is not: nobody would read what is kept out of the outbox."""
+    before, after = pending(), pending()
+    psql(apart, scripts(apart, OTHER_SLOT)["enable.sql"])
+    insert(apart, before)
+    assert left(apart) == set()
+
+    psql(apart, f"SELECT pg_drop_replication_slot('{OTHER_SLOT}')")
+    insert(apart, after)
+    assert left(apart) == {after.message.task_id}
+
+    psql(apart, scripts(apart, OTHER_SLOT)["enable.sql"])
+    insert(apart, pending())
+    assert left(apart) == {after.message.task_id}
+
+
+def test_a_slot_of_another_database_does_not_count(database_url: str, apart: str) -> None:
+    psql(apart, scripts(apart, OTHER_SLOT)["enable.sql"])
+    psql(apart, f"SELECT pg_drop_replication_slot('{OTHER_SLOT}')")
+    psql(database_url, f"SELECT pg_create_logical_replication_slot('{OTHER_SLOT}', 'pgoutput')")
+    message = pending()
+    insert(apart, message)
+
+    assert left(apart) == {message.message.task_id}
+    with pytest.raises(subprocess.CalledProcessError):
+        psql(apart, scripts(apart, OTHER_SLOT)["enable.sql"])
+
+
+def test_a_slot_that_is_not_yet_consistent_does_not_count(apart: str) -> None:
+    """What a transaction writes that began before the slot was ready never comes out of the log."""
+    psql(apart, scripts(apart, OTHER_SLOT)["enable.sql"])
+    psql(apart, f"SELECT pg_drop_replication_slot('{OTHER_SLOT}')")
+    early = pending()
+    writing, making = psycopg2.connect(apart), psycopg2.connect(apart, async_=True)
+    try:
+        with writing.cursor() as cursor:
+            cursor.execute("SELECT pg_current_xact_id()")
+            wait_select(making)
+            creating = making.cursor()
+            creating.execute(f"SELECT pg_create_logical_replication_slot('{OTHER_SLOT}', 'pgoutput')")
+            deadline = time.monotonic() + PATIENCE
+            slots = 0
+            while not slots:
+                assert time.monotonic() < deadline, "the slot is not being made"
+                cursor.execute("SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s", [OTHER_SLOT])
+                (slots,) = cursor.fetchone() or (0,)
+            execute_values(cursor, INSERT, [row_of(early)])
+        writing.commit()
+        wait_select(making)
+    finally:
+        writing.close()
+        making.close()
+    late = pending()
+    insert(apart, late)
+
+    assert left(apart) == {early.message.task_id}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Postgres]:
+    """A server for one test, with the bridge's tables."""
+    postgres = Postgres(tmp_path / "postgres", owner=os.getpid(), dispose=False, report=print)
+    postgres.start()
+    try:
+        migrate(postgres.url)
+        yield postgres
+    finally:
+        postgres.stop()
+
+
+def test_the_slot_of_a_server_that_took_over_does_not_count(server: Postgres) -> None:
+    """Connect remembers how far it had read in the log before, which this one may not have reached yet."""
+    enable = scripts(server.url, OTHER_SLOT)["enable.sql"]
+    psql(server.url, enable)
+    server.stop()
+    (server.directory / "data" / "standby.signal").touch()
+    server.start()
+    psql(server.url, "SELECT pg_promote()")
+    message = pending()
+    insert(server.url, message)
+    assert left(server.url) == {message.message.task_id}
+
+    psql(server.url, enable)
+    insert(server.url, pending())
+    assert left(server.url) == {message.message.task_id}
+
+
+def test_a_slot_whose_log_is_gone_does_not_count_and_is_made_anew(server: Postgres) -> None:
+    small_log = server.url
+    psql(small_log, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+    psql(small_log, "SELECT pg_reload_conf()")
+    enable = scripts(small_log, OTHER_SLOT)["enable.sql"]
+    psql(small_log, enable)
+    lost = "SELECT 1 / count(*) FROM pg_replication_slots WHERE wal_status {} 'lost'"
+    for _ in range(3):
+        psql(small_log, "SELECT pg_logical_emit_message(false, 'fill', 'x'), pg_switch_wal()")
+    psql(small_log, "CHECKPOINT")
+    psql(small_log, lost.format("="))
+    message = pending()
+    insert(small_log, message)
+    assert left(small_log) == {message.message.task_id}
+
+    psql(small_log, enable)
+    psql(small_log, lost.format("<>"))
+    insert(small_log, pending())
+    assert left(small_log) == {message.message.task_id}
+
+
+def test_after_a_lost_slot_everything_is_published_again(scene: Scene, published: Published) -> None:
+    """As the page on Debezium says: stop, forget the position, run enable.sql, start."""
+    # A connector that has only just begun would make the slot again.
+    before = pending()
+    insert(scene.database, before)
+    published.wait_for([before.message.task_id])
+    ask(scene, "PUT", "stop")
+    wait_for_state(scene, "STOPPED")
+    drop_when_free(scene)
+    between = pending()
+    insert(scene.database, between)
+    ask(scene, "DELETE", "offsets")
+    psql(scene.database, scripts(scene.database, scene.slot)["enable.sql"])
+    after = pending()
+    insert(scene.database, after)
+    assert left(scene.database) == {between.message.task_id}
+    ask(scene, "PUT", "resume")
+    wait_for_state(scene, "RUNNING")
+
+    published.wait_for([after.message.task_id])
+    assert between.message.task_id not in published.records
+    psql(scene.database, "DELETE FROM taskbridge_outbox")
+
+
+def ask(scene: Scene, method: str, path: str) -> Any:
+    """Ask Connect's REST interface about the connector, as Strimzi does."""
+    request = Request(f"{scene.connect.url}/connectors/shop-outbox/{path}", method=method)  # noqa: S310 - our own server
+    with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+        return json.loads(answer.read() or "null")
+
+
+def wait_for_state(scene: Scene, state: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while ask(scene, "GET", "status")["connector"]["state"] != state:
+        assert time.monotonic() < deadline, f"the connector is not {state}"
+
+
+def drop_when_free(scene: Scene) -> None:
+    """Drop the slot, once PostgreSQL knows that its reader is gone."""
+    connection = psycopg2.connect(scene.database)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            free, deadline = False, time.monotonic() + PATIENCE
+            while not free:
+                assert time.monotonic() < deadline, "the slot is still being read"
+                cursor.execute("SELECT NOT active FROM pg_replication_slots WHERE slot_name = %s", [scene.slot])
+                (free,) = cursor.fetchone() or (False,)
+            cursor.execute("SELECT pg_drop_replication_slot(%s)", [scene.slot])
+    finally:
+        connection.close()
+
+
 def test_the_outbox_goes_back_to_the_relay(scene: Scene) -> None:
-    sql = next(item["data"] for item in rendered(scene.database, scene.slot) if "enable.sql" in item.get("data", {}))
-    psql(scene.database, sql["disable.sql"])
+    psql(scene.database, scripts(scene.database, scene.slot)["disable.sql"])
     message = pending()
     insert(scene.database, message)
 

@@ -140,6 +140,16 @@ def test_namespaces_are_those_of_the_roles() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
+def test_only_the_releases_namespace_may_use_what_says_of_no_other(scenario: str) -> None:
+    values = yaml.safe_load(CHART.scenario(scenario).values.read_text())  # type: ignore[union-attr]
+    found = settings(scenario)
+
+    for kind, there in (("clusters", found.clusters), ("bridges", found.bridges)):
+        for name, given in values.get(kind, {}).items():
+            assert set(there[name].namespaces) == set(given.get("namespaces", ["shop"])), (kind, name)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_file_of_the_settings_is_mounted(scenario: str) -> None:
     spec = pod(scenario)
     [container] = spec["containers"]

@@ -29,6 +29,8 @@ def test_the_charts_own_values_are_accepted() -> None:
     two = {"main": CLUSTER, "old-1": {"bootstrapServers": "a:1,b:2"}}
     assert OPERATOR.refused(OPERATOR.changed(("clusters",), two)) == set()
     assert OPERATOR.refused(OPERATOR.changed(("bridges",), {"main": BRIDGE})) == set()
+    for given in (["shop", "fraud"], ["*"], []):
+        assert OPERATOR.refused(OPERATOR.changed(("bridges",), {"main": {**BRIDGE, "namespaces": given}})) == set()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,9 @@ def test_a_value_of_another_type_is_refused(path: Path) -> None:
         ("bridges.main", {**BRIDGE, "url": "http://me:secret@shop-web.shop.svc"}),
         ("bridges.main", {**BRIDGE, "token": "secret"}),
         ("bridges.main", {**BRIDGE, "pollSeconds": 0}),
+        ("bridges.main", {**BRIDGE, "namespaces": "shop"}),
+        ("bridges.main", {**BRIDGE, "namespaces": ["shop-*"]}),
+        ("clusters.main", {**CLUSTER, "namespaces": ["shop", "shop"]}),
         ("networkPolicy.apiServer.ports", []),
         ("networkPolicy.kafka.peers", [{"namespace": "kafka"}]),
         ("requestedBy.trusted", [""]),

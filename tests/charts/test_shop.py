@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +21,19 @@ from charts.errors import ChartsError
 from charts.render import documents, find, render
 from crds.prometheus import make_prometheus
 from taskbridge import __version__
-from tests.documents import ROOT
+from tests.documents import ROOT, blocks
 from tests.unit.repo.test_commands import check as check_command
 
 CHART = find("shop")
 SCENARIOS = [scenario.name for scenario in CHART.scenarios]
 VALUES: dict[str, Any] = yaml.safe_load((CHART.path / "values.yaml").read_text())
+
+INSTALL = {
+    block.directive.removeprefix("file: "): block.text
+    for block in blocks(ROOT / "docs/howto/install.md")
+    if block.directive in {"file: shop-values.yaml", "file: try-shop.yaml"}
+}
+"""Values of the page on installing it, by the names of their files."""
 
 Manifest = dict[str, Any]
 
@@ -37,6 +47,13 @@ def _rendered(scenario: str, settings: tuple[str, ...]) -> tuple[Manifest, ...]:
 
 def rendered(scenario: str, *settings: str) -> tuple[Manifest, ...]:
     return _rendered(scenario, settings)
+
+
+def installed(name: str, folder: Path) -> tuple[Manifest, ...]:
+    """Return what the page on installing it renders with one of its files of values."""
+    file = folder / name
+    file.write_text(INSTALL[name])
+    return tuple(documents(render(CHART, [file], namespace="shop")))
 
 
 def pods(manifests: tuple[Manifest, ...]) -> Iterator[tuple[str, Manifest, Manifest]]:
@@ -147,6 +164,33 @@ def test_what_runs_for_long_can_be_told_to_be_well(scenario: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
+def test_what_celery_says_of_itself_is_of_this_container(scenario: str) -> None:
+    """Its folder outlives the container; and a broker that is away keeps no container from having started."""
+    for name, metadata, spec in pods(rendered(scenario)):
+        role = metadata["labels"]["taskbridge.dev/role"]
+        if role in {"celery", "beat"}:
+            (container,) = spec["containers"]
+            [state] = [one["value"] for one in container["env"] if one["name"] == "SHOP_WORKER_STATE"]
+            assert container["command"][:3] == ["sh", "-c", f'rm -rf {state} && exec "$0" "$@"'], name
+            assert container["command"][3] == "celery", name
+            first = "started" if role == "celery" else "heartbeat"
+            assert container["startupProbe"]["exec"]["command"] == ["test", "-e", f"{state}/{first}"], name
+
+
+@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "celery"])
+def test_only_workers_of_kafka_wait_for_it(scenario: str) -> None:
+    """A relay has Celery's messages to send as well."""
+    waiting = {
+        metadata["labels"]["taskbridge.dev/role"]
+        for _, metadata, spec in pods(rendered(scenario))
+        for container in containers(spec)
+        if container["name"] == "preflight" and container["command"][0] == "taskbridge"
+    }
+
+    assert waiting == {"worker", "shadow"}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_labels_select_what_they_are_meant_to(scenario: str) -> None:
     manifests = rendered(scenario)
     everyone = {name: metadata["labels"] for name, metadata, _ in pods(manifests)}
@@ -166,6 +210,19 @@ def test_labels_select_what_they_are_meant_to(scenario: str) -> None:
         terms = selector if item["kind"] == "Service" else selector["matchLabels"]
         chosen = [name for name, labels in everyone.items() if terms.items() <= labels.items()]
         assert len(chosen) == 1, (item["kind"], item["metadata"]["name"], chosen)
+
+
+def test_another_version_of_the_chart_restarts_no_pod(tmp_path: Path) -> None:
+    shutil.copytree(CHART.path, tmp_path / "shop")
+    file = tmp_path / "shop/Chart.yaml"
+    file.write_text(re.sub("(?m)^version: .*$", "version: 99.0.0", file.read_text()))
+    values = CHART.scenario("external").values
+    assert values is not None
+    later = tuple(documents(render(replace(CHART, path=tmp_path / "shop"), [values], namespace="shop")))
+
+    assert later[0]["metadata"]["labels"]["helm.sh/chart"] == "shop-99.0.0"
+    for name, item in of_kind(rendered("external"), "Deployment").items():
+        assert of_kind(later, "Deployment")[name]["spec"] == item["spec"], name
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -188,6 +245,22 @@ def test_no_budget_keeps_a_node_from_being_drained(scenario: str) -> None:
     assert of_kind(manifests, "PodDisruptionBudget")
     for name, item in of_kind(manifests, "PodDisruptionBudget").items():
         assert item["spec"]["maxUnavailable"] == 1, name
+
+
+@pytest.mark.parametrize("role", ["web", "celery-notifications", "worker-notifications", "beat", "cli"])
+def test_every_server_of_the_page_can_be_reached(role: str, tmp_path: Path) -> None:
+    """Those that its values name; the Secrets that it has made name PostgreSQL and Redis."""
+    values = yaml.safe_load(INSTALL["shop-values.yaml"])
+    addresses = [values["email"]["url"].partition("://")[2], *values["kafka"]["bootstrapServers"].split(",")]
+    servers = [(host, int(port)) for host, _, port in (address.partition(":") for address in addresses)]
+    rules = of_kind(installed("shop-values.yaml", tmp_path), "NetworkPolicy")[f"shop-{role}"]["spec"]["egress"]
+
+    for host, port in [*servers, ("postgresql", 5432), ("redis", 6379)]:
+        [rule] = [one for one in rules if port in {where["port"] for where in one["ports"]}]
+        namespaces = {
+            peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule.get("to", [])
+        }
+        assert not namespaces or host.split(".")[1] in namespaces, (host, rule)
 
 
 # Secrets
@@ -259,14 +332,29 @@ def test_pods_wait_for_the_longest_task(service: str) -> None:
     assert longest < int(drain.partition("=")[2]) < spec["terminationGracePeriodSeconds"]
 
 
+@pytest.mark.parametrize("name", [*SCENARIOS, *INSTALL])
+def test_pods_wait_for_the_longest_task_of_their_queues(name: str, tmp_path: Path) -> None:
+    manifests = rendered(name) if name in SCENARIOS else installed(name, tmp_path)
+    for deployment, item in of_kind(manifests, "Deployment").items():
+        if deployment.startswith("shop-celery-"):
+            spec = item["spec"]["template"]["spec"]
+            longest = max(limit for queue in queues(spec) for limit in [0, *time_limits(queue)])
+            assert spec["terminationGracePeriodSeconds"] > longest, deployment
+
+
+def queues(spec: Manifest) -> list[str]:
+    """Return the queues that a pod of Celery serves."""
+    command = spec["containers"][0]["command"]
+    return str(next(word for word in command if word.startswith("--queues="))).removeprefix("--queues=").split(",")
+
+
 def test_every_queue_is_served_in_every_scenario() -> None:
     for scenario in SCENARIOS:
-        queues: list[str] = []
+        served: list[str] = []
         for name, item in of_kind(rendered(scenario), "Deployment").items():
             if name.startswith("shop-celery-"):
-                command = item["spec"]["template"]["spec"]["containers"][0]["command"]
-                queues += next(word for word in command if word.startswith("--queues="))[9:].split(",")
-        assert sorted(queues) == sorted(shop_services()), scenario
+                served += queues(item["spec"]["template"]["spec"])
+        assert sorted(served) == sorted(shop_services()), scenario
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

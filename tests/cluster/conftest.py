@@ -15,10 +15,22 @@ from uuid import uuid4
 import pytest
 
 from tests.cluster.kube import ROOT, Kube, tool
-from tests.cluster.operating import Town, definitions
+from tests.cluster.operating import Town, define
 from tests.cluster.system import System
 
 __all__ = ["ROOT", "tool"]
+
+_TIMEOUT = 1500.0
+"""Seconds for a test and the fixtures that it is the first to need: where nothing is built yet, that is long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test of this folder time; a mark of its own that gives it more stays."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            own = item.get_closest_marker("timeout")
+            if own is None or own.args[0] < _TIMEOUT:
+                item.add_marker(pytest.mark.timeout(_TIMEOUT), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +89,7 @@ def system(shop: System) -> System:
 
 @pytest.fixture(scope="module")
 def kubeconfig_path(request: pytest.FixtureRequest) -> Path:
-    """The cluster's kubeconfig; no image of ours is needed."""
+    """The cluster's kubeconfig; for a cluster that is given no image is built."""
     if given := os.environ.get("TASKBRIDGE_TEST_KUBECONFIG"):
         return Path(given)
     return Path(request.getfixturevalue("kubeconfig"))
@@ -87,9 +99,10 @@ def kubeconfig_path(request: pytest.FixtureRequest) -> Path:
 def town(kubeconfig_path: Path) -> Iterator[Town]:
     """A namespace, and our CRDs."""
     kube = Kube(kubeconfig_path, *(Path(tool("cluster", "tool", name)) for name in ("kubectl", "helm")))
-    kube.apply(*definitions())
-    kube.run("wait", "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions()))
+    define(kube)
     name = f"town-{uuid4().hex[:8]}"
     kube.run("create", "namespace", name)
-    yield Town(kube, name)
+    # Of our images the one that changes least, so that work on the others asks for no new one on the nodes.
+    images = {one["name"]: one["reference"] for one in json.loads(tool("images", "list", "--json"))}
+    yield Town(kube, name, images["redis"])
     kube.run("delete", "namespace", name, "--wait=false")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -32,7 +33,10 @@ class Kube:
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 120.0, check: bool = True) -> str:
-        """Return what kubectl prints."""
+        """Return what kubectl prints; it has half a minute more than its own `--timeout=…s`."""
+        for one in arguments:
+            if limit := re.fullmatch(r"--timeout=(\d+)s", one):
+                timeout = int(limit[1]) + 30
         return self._run(self._kubectl, arguments, stdin, timeout, check=check)
 
     def helm(self, *arguments: str, timeout: float = 600.0, check: bool = True) -> str:
@@ -73,12 +77,11 @@ class Kube:
     def rolled_out(self, namespace: str, *resources: str, timeout: int = 480) -> None:
         """Wait until the newest version of Deployments and StatefulSets runs."""
         for resource in resources:
-            limit = f"--timeout={timeout}s"
-            self.run("rollout", "status", "--namespace", namespace, resource, limit, timeout=timeout + 30)
+            self.run("rollout", "status", "--namespace", namespace, resource, f"--timeout={timeout}s")
 
-    def execute(self, namespace: str, target: str, *command: str, check: bool = True) -> str:
+    def execute(self, namespace: str, target: str, *command: str, timeout: float = 120.0, check: bool = True) -> str:
         """Return what a command prints inside a pod."""
-        return self.run("exec", "--namespace", namespace, target, "--", *command, check=check)
+        return self.run("exec", "--namespace", namespace, target, "--", *command, timeout=timeout, check=check)
 
     def _run(self, program: str, arguments: Iterable[str], stdin: str | None, timeout: float, *, check: bool) -> str:
         command = [program, *arguments]

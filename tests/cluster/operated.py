@@ -49,12 +49,8 @@ class Operated:
         values["web"]["bridgeTokensSecret"] = "bridge-tokens"
         values["operator"] = {"enabled": True}
         spec = {key: PACE["spec"][key] for key in ("scaling", "slo", "rebalance", "capacity")}  # type: ignore[index]
-        spec["stall"] = {"afterSeconds": 4}
-        values["kafkaWorker"] |= {
-            "autoscaling": {"enabled": True, "spec": spec},
-            "egress": [{"to": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "mail"}}}]}],
-        }
-        values["celeryWorker"]["egress"] = values["kafkaWorker"]["egress"]
+        spec["stall"] = {"afterSeconds": 2}
+        values["kafkaWorker"]["autoscaling"] = {"enabled": True, "spec": spec}
         return values
 
     def start(self) -> None:
@@ -114,6 +110,13 @@ class Operated:
             "mail", "feeder", "pace", "operator-tests", "scripts", "--timeout=120s",
         )  # fmt: skip
 
+    def calm(self) -> None:
+        """Give the plain consumer its first spec again; a second `apply` would leave what patches have set."""
+        if self.kube.run("get", "kcon", "pace", "--namespace", "shop", "--ignore-not-found"):
+            defaults = {"mode": "Auto", "replicas": None}
+            idle = {**PACE["spec"]["idle"], "toZero": False}  # type: ignore[index]
+            self.patch("kcon", "pace", {**PACE["spec"], **defaults, "idle": idle})  # type: ignore[dict-item]
+
     def consumer(self, name: str) -> dict[str, Any]:
         """Return the KafkaConsumer."""
         found: dict[str, Any] = self.kube.get("kafkaconsumer", "shop", name)
@@ -159,16 +162,25 @@ class Operated:
         ]
         return {row["NAME"]: row for row in rows}
 
-    def metric(self, family: str, consumer: str) -> float:
-        """Return what a metric of the operator says of a consumer now; the status follows figures more slowly."""
+    def metric(self, family: str, name: str) -> float | None:
+        """
+        Return what a metric of the operator says of a resource now, of all its series; None while there is none.
+
+        The status follows figures more slowly.
+        """
         script = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/metrics').read().decode())"
-        said = self.kube.execute("shop", "deployment/lagscaler", "python", "-c", script)
-        [value] = re.findall(rf'^{family}{{[^}}]*="{consumer}"[^}}]*}} (\S+)$', said, re.MULTILINE)
-        return float(value)
+        pod = self.kube.ready_pod("shop", "app.kubernetes.io/name=lagscaler")
+        said = self.kube.execute("shop", pod, "python", "-c", script)
+        found = re.findall(rf'^{family}{{[^}}]*name="{name}"[^}}]*}} (\S+)$', said, re.MULTILINE)
+        return sum(map(float, found)) if found else None
+
+    def decided(self, name: str) -> float:
+        """Return how often the operator has decided about a consumer since it began."""
+        return self.metric("lagscaler_decisions_total", name) or 0
 
     def mail_takes(self, seconds: float) -> None:
         """Have the mail server take so long for each mail."""
-        self.kube.execute("shop", "mail", "sh", "-c", f"echo {seconds} > /tmp/seconds")
+        self.kube.execute("shop", "mail", "sh", "-c", f"echo {seconds} > /tmp/next && mv /tmp/next /tmp/seconds")
 
     def feed(self, count: int, value: str) -> None:
         """Write records for the plain consumer."""

@@ -27,13 +27,26 @@ CRDS = ROOT / "charts" / "operator" / "templates" / "crds"
 PATIENCE = 120.0
 
 
+RELEASE = {"meta.helm.sh/release-name": "lagscaler", "meta.helm.sh/release-namespace": "shop"}
+"""Whose the CRDs are: a release of another name, or in another namespace, does not take them over."""
+
+
 def definitions() -> list[dict[str, Any]]:
-    """Return the CRDs, as the chart renders them with `crds.install`."""
+    """Return the CRDs, as if the chart had been installed with `crds.install`."""
     found = []
     for path in sorted(CRDS.glob("*.yaml")):
         lines = [line for line in path.read_text().splitlines() if not line.startswith("{{")]
-        found.append(yaml.safe_load("\n".join(lines)))
+        item = yaml.safe_load("\n".join(lines))
+        item["metadata"]["annotations"] |= RELEASE
+        item["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
+        found.append(item)
     return found
+
+
+def define(kube: Kube) -> None:
+    """Let the cluster know our kinds."""
+    kube.apply(*definitions())
+    kube.run("wait", "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions()))
 
 
 class Operator:
@@ -169,13 +182,16 @@ def _committed(consumer: Consumer, offsets: list[TopicPartition]) -> bool:
 class Town:
     """A namespace of the tests: Deployments of pods that do nothing, and KafkaConsumers on them."""
 
-    def __init__(self, kube: Kube, namespace: str) -> None:
+    def __init__(self, kube: Kube, namespace: str, image: str) -> None:
+        """`image` has `sleep`, and is on the nodes."""
         self.kube = kube
         self.namespace = namespace
+        self._image = image
 
     def deployment(self, name: str, replicas: int) -> None:
         """Make a Deployment, and wait until its pods are ready."""
         labels = {"app": name}
+        container = {"name": "main", "image": self._image, "command": ["sleep", "infinity"], "imagePullPolicy": "Never"}
         self.kube.apply(
             {
                 "apiVersion": "apps/v1",
@@ -186,12 +202,7 @@ class Town:
                     "selector": {"matchLabels": labels},
                     "template": {
                         "metadata": {"labels": labels},
-                        "spec": {
-                            "terminationGracePeriodSeconds": 0,
-                            "containers": [
-                                {"name": "pause", "image": "taskbridge/pause:1", "imagePullPolicy": "Never"}
-                            ],
-                        },
+                        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
                     },
                 },
             }
@@ -211,9 +222,10 @@ class Town:
                     "topics": [log.topic],
                     "scaling": {"pollSeconds": 1},
                     "slo": {"latencySeconds": 30},
-                    "capacity": {"perReplica": 100, "windowSeconds": 30},
+                    "capacity": {"perReplica": 100, "windowSeconds": 120},
                     "rebalance": {"maxPerHour": 1000, "scaleDownAfterSeconds": 3, "cooldownSeconds": 1},
-                    "stall": {"afterSeconds": 3600},
+                    # Longer than a test lets records wait for nobody: as soon as they count as stopped, none are added.
+                    "stall": {"afterSeconds": 120},
                     **spec,
                 },
             }

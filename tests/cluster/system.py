@@ -32,6 +32,9 @@ WORKLOADS = ("web", "celery-orders", "relay", "beat", "cli", *(f"worker-{name}" 
 """What the release runs beside its databases."""
 
 
+CONNECT = "shop-connect"
+"""What charts/kafka calls the Connect that publishes the outbox of this installation."""
+
 DJANGO = "import django; django.setup()\n"
 
 
@@ -68,6 +71,7 @@ class System:
         services |= {name: idle for name in every if name not in SERVICES}
         small = {"requests": {"cpu": "20m", "memory": "96Mi"}}
         on_node1 = {"kubernetes.io/hostname": "node1"}
+        connect = {"strimzi.io/cluster": CONNECT, "strimzi.io/name": f"{CONNECT}-connect"}
         return {
             "image": image("shop"),
             "app": {
@@ -93,6 +97,7 @@ class System:
                 "enabled": True, "image": image("redis"), "persistence": idle, "resources": small,
                 "nodeSelector": on_node1,
             },
+            "networkPolicy": {"postgresql": {"clients": [{"podSelector": {"matchLabels": connect}}]}},
         }  # fmt: skip
 
     def complete(self) -> None:
@@ -256,7 +261,7 @@ class System:
     def _journal(self, options: str) -> dict[str, Any]:
         # Its status is 1 while something is left to run.
         command = f"python manage.py journal --json {options} || true"
-        found: dict[str, Any] = json.loads(self.kube.execute("shop", self.cli(), "sh", "-c", command))
+        found: dict[str, Any] = json.loads(self.kube.execute("shop", self.cli(), "sh", "-c", command, timeout=200))
         return found
 
     def secret(self, namespace: str, name: str, values: dict[str, str]) -> None:

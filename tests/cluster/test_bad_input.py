@@ -16,10 +16,10 @@ from tests.cluster.system import MOVED, System, ran_by_side
 
 pytestmark = pytest.mark.timeout(1500)
 
-NEEDS_KAFKA = ("relay", *(f"worker-{name}" for name in MOVED))
+NEEDS_KAFKA = tuple(f"worker-{name}" for name in MOVED)
 """What does not start before Kafka is as it should be."""
 
-DOES_WITHOUT = ("web", "celery-orders", "beat", "cli")
+DOES_WITHOUT = ("web", "celery-orders", "relay", "beat", "cli")
 """What has a user in Kafka, and starts without it."""
 
 
@@ -53,7 +53,7 @@ def untouched(shop: System) -> System:
 def test_without_its_secrets_a_pod_waits_and_says_for_which(untouched: System) -> None:
     shop = untouched
     shop.install("shop", "shop", "shop", shop.values(), "--timeout", "2m")
-    users = {f"shop-{name}" for name in ("web", "celery", "cli", *NEEDS_KAFKA)}
+    users = {f"shop-{name}" for name in ("web", "celery", "relay", "cli", *NEEDS_KAFKA)}
     wait_for(lambda: users <= _missing_secrets(shop.kube), f"{users} are said to be missing", 120)
     for component in (*DOES_WITHOUT, *NEEDS_KAFKA):
         for pod in shop.kube.pods("shop", f"app.kubernetes.io/component={component}"):
@@ -61,7 +61,7 @@ def test_without_its_secrets_a_pod_waits_and_says_for_which(untouched: System) -
 
 
 def test_with_its_secrets_but_no_kafka_the_shop_works_on_celery(untouched: System) -> None:
-    """Workers and relay say what they wait for; everything else starts, and loses no task."""
+    """Kafka's workers say what they wait for; everything else starts, and loses no task."""
     shop = untouched
     shop.make_secrets()
     shop.kube.rolled_out("shop", *(f"deployment/shop-{name}" for name in DOES_WITHOUT))
@@ -114,12 +114,31 @@ def test_an_image_that_is_absent_leaves_the_old_pods_serving_and_a_rollback_is_c
     assert "UPGRADE FAILED" in said
     wait_for(lambda: "ErrImageNeverPull" in _waiting(shop.kube), "a new pod says that its image is not there")
     _still_serves(shop, serving)
-    history = json.loads(shop.kube.helm("history", "shop", "--namespace", "shop", "--output", "json"))
-    [good] = [str(one["revision"]) for one in history if one["status"] == "deployed"]
-    shop.kube.helm("rollback", "shop", good, "--namespace", "shop", "--wait", "--timeout", "5m")
+    shop.kube.helm("rollback", "shop", _deployed(shop), "--namespace", "shop", "--wait", "--timeout", "5m")
     assert _serving(shop) == serving, "pods that served all the time were replaced"
     assert _waiting(shop.kube) == ""
     shop.settled()
+
+
+def test_a_change_that_the_api_server_refuses_is_taken_back_once_its_jobs_are_gone(shop: System) -> None:
+    """Helm then removes nothing: Jobs of the revision before are left, which the manifest of the refused one lacks."""
+    serving, values = _serving(shop), shop.values()
+    values["postgresql"]["persistence"] = {"enabled": True}
+    said = shop.install("shop", "shop", "shop", values, "--timeout", "2m", check=False)
+    assert 'cannot patch "shop-postgresql"' in said, said
+    back = ("rollback", "shop", _deployed(shop), "--namespace", "shop", "--wait", "--timeout", "5m")
+    assert "no Job with the name" in shop.kube.helm(*back, check=False)
+    shop.kube.run("delete", "jobs", "--namespace", "shop", "--selector", "app.kubernetes.io/instance=shop")
+    shop.kube.helm(*back)
+    assert _serving(shop) == serving, "pods that served all the time were replaced"
+    shop.settled()
+
+
+def _deployed(shop: System) -> str:
+    """Return the revision to go back to."""
+    history = json.loads(shop.kube.helm("history", "shop", "--namespace", "shop", "--output", "json"))
+    [good] = [str(one["revision"]) for one in history if one["status"] == "deployed"]
+    return good
 
 
 def _serving(shop: System) -> set[str]:

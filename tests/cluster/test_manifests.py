@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from charts.own import write_definitions
 from charts.render import Chart, Scenario, charts, tool
 from charts.server import ApiServer
 from tests.cluster.kube import ROOT, Kube
+from tests.cluster.operating import define
 
 FOLDER = ROOT / "k8s"
-MANIFESTS = [FOLDER / "alerts" / "kafka.yaml", *sorted((FOLDER / "examples").glob("*.yaml"))]
+MANIFESTS = sorted((FOLDER / "examples").glob("*.yaml"))
 
 TRIED = "tried"
 """A namespace in which nothing is installed, so that nothing of a release is in the way."""
@@ -23,32 +23,23 @@ MODES = ("enforce", "warn")
 
 
 @pytest.fixture(scope="module")
-def server(defined: Kube, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """Return the API server, which knows our own resources meanwhile."""
-    known = set(defined.run("get", "customresourcedefinitions", "--output", "name").split())
-    definitions = write_definitions(tmp_path_factory.mktemp("definitions"))
+def server(defined: Kube, kubeconfig: Path) -> Iterator[ApiServer]:
+    """Return the API server, which knows our own resources too."""
+    define(defined)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(kubeconfig))
         api = ApiServer(tool("kubectl"))
-        api.install_definitions([definitions])
         defined.run("create", "namespace", TRIED)
         defined.run("label", "namespace", TRIED, *(f"pod-security.kubernetes.io/{mode}=restricted" for mode in MODES))
         yield api
         defined.run("delete", "namespace", TRIED, "--wait=false")
-    # A release that brings them would find them to be somebody else's.
-    added = set(defined.run("get", "customresourcedefinitions", "--output", "name").split()) - known
-    if added:
-        defined.run("delete", *sorted(added))
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 @pytest.mark.usefixtures("server")
 def test_a_manifest_is_taken_without_a_warning(path: Path, defined: Kube) -> None:
-    arguments = ("--namespace", "kafka") if path.parent.name == "alerts" else ()
     # What has a generated name cannot be applied; what is applied is looked at just as strictly.
-    said = defined.run(
-        "create", "--dry-run=server", "--validate=strict", "--filename", str(path), *arguments, check=False
-    )
+    said = defined.run("create", "--dry-run=server", "--validate=strict", "--filename", str(path), check=False)
     expected = sum(1 for document in yaml.safe_load_all(path.read_text()) if document)
     assert said.count("created (server dry run)") == expected, said
     assert "Warning" not in said

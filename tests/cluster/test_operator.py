@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.kube import wait_for
+from tests.cluster.kube import is_ready, wait_for
 from tests.cluster.operated import Operated
 from tests.cluster.system import System, ran_by_side
 
@@ -62,9 +62,18 @@ ADMIN = (
 @pytest.fixture(scope="module")
 def operated(system: System) -> Iterator[Operated]:
     one = Operated(system)
-    one.start()
-    yield one
-    one.end()
+    try:
+        one.start()
+        yield one
+    finally:
+        one.end()
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(operated: Operated) -> Iterator[None]:
+    """Leave the plain consumer to the next test as this one found it, even where this one fails."""
+    yield
+    operated.calm()
 
 
 def test_its_rights_are_the_least(operated: Operated) -> None:
@@ -77,7 +86,8 @@ def test_its_rights_are_the_least(operated: Operated) -> None:
             found[match[1]] = " ".join(sorted(match[2].split()))
     lines = [line.split() for line in GOLDEN.read_text().splitlines() if line and not line.startswith("#")]
     assert found == {name: " ".join(sorted(verbs)) for name, *verbs in lines}
-    assert operated.kube.run("auth", "can-i", "get", "secrets", f"--as={who}", check=False).strip() == "no"
+    asked = ("auth", "can-i", "get", "secrets", f"--as={who}", "--namespace", "shop")
+    assert operated.kube.run(*asked, check=False).strip() == "no"
 
 
 def test_kubectl_shows_at_a_glance_how_each_consumer_stands(operated: Operated) -> None:
@@ -157,16 +167,17 @@ def test_a_rollback_made_in_the_admin_is_shown_and_not_undone(operated: Operated
     operated.system.python(ADMIN, str(operated.kube.get("cutover", "shop", "notifications")["status"]["epoch"]))
     wait_for(lambda: operated.condition("notifications", "InSync", "cutover")["status"] == "False", "it is told")
     wait_for(lambda: "OutOfSync" in operated.events("notifications"), "the event")
+    wait_for(lambda: operated.kube.get("cutover", "shop", "notifications")["status"].get("changedBy"), "who it was")
     status = operated.kube.get("cutover", "shop", "notifications")["status"]
     assert status["stage"] == "mirror"
     assert (status["changedBy"], status["changedWhy"]) == ("admin:jane", "the pager rang")
     # The operator comes back, and sees the request and the row anew.
     _restart_operator(operated)
-    wait_for(lambda: operated.system.stages()["notifications"] == "mirror", "it is still in mirror")
-    assert (
-        json.loads(operated.system.bridge("status", "notifications", "--json"))["services"][0]["epoch"]
-        == (status["epoch"])
-    )
+    wait_for(lambda: operated.metric("lagscaler_cutover_in_sync", "notifications") == 0, "it looks again")
+    # It asks the bridge every second, and each of these commands takes longer.
+    for _ in range(3):
+        now = json.loads(operated.system.bridge("status", "notifications", "--json"))["services"][0]
+        assert (now["stage"], now["epoch"]) == ("mirror", status["epoch"])
     spec = {"stage": "live", "percent": 100, "override": True, "reason": "mended"}
     operated.patch("cutover", "notifications", spec)
     wait_for(lambda: _stands(operated) == ("live", 100), "it is asked for again")
@@ -174,8 +185,8 @@ def test_a_rollback_made_in_the_admin_is_shown_and_not_undone(operated: Operated
 
 def test_a_burst_is_followed_up_and_down_within_the_objective(operated: Operated) -> None:
     operated.mail_takes(1)
-    # Of six partitions on four pods one pod has two: a third of it, half a minute after pods have begun.
-    operated.system.python(MAILS, "90")
+    # More than one pod can do in time. Of six partitions on four pods one pod has two: a third of it.
+    operated.system.python(MAILS, "75")
     most, latest = 1, 0
     while True:
         status = operated.status("notifications")
@@ -183,11 +194,10 @@ def test_a_burst_is_followed_up_and_down_within_the_objective(operated: Operated
         if most > 1 and status["lag"] == 0:
             break
         wait_for(lambda seen=status: operated.status("notifications") != seen, "the consumer is looked at")
-    assert most >= 2
     assert latest <= 60
     assert {"ScaledUp"} <= operated.events("notifications")
     operated.wait_for_replicas(WORKER, 1)
-    assert "ScaledDown" in operated.events("notifications")
+    wait_for(lambda: "ScaledDown" in operated.events("notifications"), "the event")
     operated.mail_takes(0)
     operated.system.settled()
 
@@ -198,7 +208,7 @@ def test_one_slow_task_is_no_stall(operated: Operated) -> None:
     operated.system.python(MAILS, "1")
     after = operated.consumer("notifications")["spec"]["stall"]["afterSeconds"]
     seconds = "lagscaler_lag_seconds"
-    wait_for(lambda: operated.metric(seconds, "notifications") > after + 1, "it runs for longer than a stall")
+    wait_for(lambda: (operated.metric(seconds, "notifications") or 0) > after + 1, "it runs for longer than a stall")
     assert operated.status("notifications")["partitions"]["stalled"] == 0
     wait_for(lambda: operated.metric(seconds, "notifications") == 0, "it ends")
     assert "PartitionStalled" not in operated.events("notifications")
@@ -212,7 +222,7 @@ def test_to_zero_and_back_with_the_offsets_kept(operated: Operated) -> None:
     before = operated.offsets()
     operated.patch("kcon", "pace", {"idle": {"toZero": True}})
     operated.wait_for_replicas("pace", 0)
-    assert operated.status("pace")["reason"] == "Idle"
+    wait_for(lambda: operated.status("pace")["reason"] == "Idle", "it is told")
     assert operated.offsets() == before
     operated.feed(12, "0")
     wait_for(lambda: operated.replicas("pace") > 0, "it comes back")
@@ -222,12 +232,12 @@ def test_to_zero_and_back_with_the_offsets_kept(operated: Operated) -> None:
 
 
 def test_killed_in_mid_scale_it_goes_on_where_it_was(operated: Operated) -> None:
-    operated.feed(480, "0.5")
+    operated.feed(720, "0.5")
     wait_for(lambda: operated.replicas("pace") > 1, "it scales up")
     asked = operated.replicas("pace")
     _restart_operator(operated)
-    wait_for(lambda: operated.condition("pace", "MetricsFresh")["status"] == "True", "it looks again")
-    # While there is work for a minute of all pods, none may go.
+    wait_for(lambda: operated.decided("pace"), "it looks again")
+    # While there is work for two minutes of one pod, none of four may go.
     seen = [operated.replicas("pace")]
     while operated.left() > 240:
         assert seen[-1] >= asked
@@ -237,16 +247,18 @@ def test_killed_in_mid_scale_it_goes_on_where_it_was(operated: Operated) -> None
 
 
 def test_while_kafka_is_gone_nothing_is_taken_away(operated: Operated) -> None:
+    operated.wait_for_replicas("pace", 1)
     operated.patch("kcon", "pace", {"mode": "Manual", "replicas": 2})
     operated.wait_for_replicas("pace", 2)
     # Nobody finds it any more, and connections that are there end with the process.
     service = ("patch", "service", "kafka", "--namespace", "kafka", "--type=merge", "--patch")
-    operated.kube.run(*service, json.dumps({"spec": {"selector": {"app.kubernetes.io/name": "nobody"}}}))
-    operated.kube.run("exec", "--namespace", "kafka", "kafka-0", "--", "sh", "-c", "kill 1")
     try:
+        operated.kube.run(*service, json.dumps({"spec": {"selector": {"app.kubernetes.io/name": "nobody"}}}))
+        operated.kube.execute("kafka", "kafka-0", "sh", "-c", "kill 1", check=False)
         operated.patch("kcon", "pace", {"mode": "Auto"})
-        wait_for(lambda: operated.condition("pace", "MetricsFresh")["status"] == "False", "the gap is told")
-        assert operated.condition("pace", "MetricsFresh")["reason"] == "KafkaUnreachable"
+        # While its address is still known, it is the leaders that do not answer.
+        wait_for(lambda: operated.condition("pace", "MetricsFresh")["reason"] == "KafkaUnreachable", "the gap is told")
+        assert operated.condition("pace", "MetricsFresh")["status"] == "False"
         wait_for(lambda: operated.status("pace").get("reason") in {"Incomplete", "Fallback"}, "it holds")
         wait_for(lambda: _seconds_since_stale(operated) > 60 or operated.replicas("pace") != 2, "a minute is over")
         assert operated.replicas("pace") == 2
@@ -257,6 +269,7 @@ def test_while_kafka_is_gone_nothing_is_taken_away(operated: Operated) -> None:
 
 
 def test_a_right_that_is_missing_is_named(operated: Operated) -> None:
+    operated.wait_for_replicas("pace", 1)
     operated.patch("kcon", "pace", {"group": "somebody.elses"})
     wait_for(lambda: operated.condition("pace", "MetricsFresh")["reason"] == "GroupDenied", "the right is named")
     assert "somebody.elses" in operated.condition("pace", "MetricsFresh")["message"]
@@ -266,12 +279,24 @@ def test_a_right_that_is_missing_is_named(operated: Operated) -> None:
 
 
 def test_a_consumer_without_progress_is_not_fed_more_pods(operated: Operated) -> None:
-    operated.feed(60, "poison")
-    wait_for(lambda: operated.status("pace")["partitions"]["stalled"] > 0, "it is found")
-    wait_for(lambda: operated.status("pace")["lagSeconds"] > 60, "the objective is missed")
-    assert operated.condition("pace", "PartitionStalled")["status"] == "True"
-    assert operated.condition("pace", "SLOMet")["status"] == "False"
-    assert operated.replicas("pace") == 1
+    operated.wait_for_replicas("pace", 1)
+    operated.patch("kcon", "pace", {"stall": {"afterSeconds": 20}, "slo": {"latencySeconds": 30}})
+    # Not so many that more pods would be right before it is known that none of them gets on.
+    operated.feed(12, "poison")
+    most = 1
+
+    def missed() -> bool:
+        nonlocal most
+        most = max(most, operated.replicas("pace"))
+        found = operated.status("pace")
+        return found["partitions"]["stalled"] > 0 and found["lagSeconds"] > 30
+
+    wait_for(missed, "it is found, and the objective missed")
+    wait_for(lambda: operated.condition("pace", "PartitionStalled")["status"] == "True", "it is told")
+    wait_for(lambda: operated.condition("pace", "SLOMet")["status"] == "False", "and that the objective is missed")
+    decisions = operated.decided("pace")
+    wait_for(lambda: missed() and operated.decided("pace") > decisions + 5, "it is looked at again and again")
+    assert most == 1
 
 
 def test_uninstalled_it_leaves_everything_as_it_is(operated: Operated) -> None:
@@ -304,4 +329,9 @@ def _restart_operator(operated: Operated) -> None:
     [pod] = operated.kube.pods("shop", selector)
     name = pod["metadata"]["name"]
     operated.kube.run("delete", "pod", name, "--namespace", "shop", "--grace-period=0", "--force")
-    operated.kube.rolled_out("shop", "deployment/lagscaler")
+
+    def replaced() -> bool:
+        pods = operated.kube.pods("shop", selector)
+        return any(pod["metadata"]["name"] != name and is_ready(pod) for pod in pods)
+
+    wait_for(replaced, "another one is ready")

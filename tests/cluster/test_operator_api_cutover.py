@@ -16,7 +16,7 @@ from tests.cluster.kube import wait_for
 from tests.cluster.operating import PATIENCE, Operator, Town, steady
 from tests.project.harness import Project, project
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.services]
+pytestmark = pytest.mark.services
 
 SITE = """
 from bridged.settings import *
@@ -38,12 +38,16 @@ class Site:
 
     def __init__(self, one: Project) -> None:
         self.project = one
-        self.token = one.directory / "tokens" / "operator"
+        self.known = one.directory / "tokens" / "operator"
+        """The token that the bridge takes."""
+        self.sent = one.directory / "token"
+        """The one that the operator has."""
         self._port = free_port()
         self._process: Any = None
-        self.token.parent.mkdir()
-        self.token.write_text("o" * 40)
-        (one.directory / "site_settings.py").write_text(SITE % str(self.token.parent))
+        self.known.parent.mkdir()
+        for path in (self.known, self.sent):
+            path.write_text("o" * 40)
+        (one.directory / "site_settings.py").write_text(SITE % str(self.known.parent))
         (one.directory / "site_urls.py").write_text(URLS)
         path = os.pathsep.join([one.environment["PYTHONPATH"], str(one.directory)])
         one.environment |= {"PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "site_settings"}
@@ -82,8 +86,10 @@ def operator(
     town: Town, site: Site, kubeconfig_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """The operator, at work."""
-    bridge = {"url": site.url, "tokenFile": str(site.token), "pollSeconds": 1}
-    settings = {"bridges": {"main": bridge}, "namespaces": [town.namespace]}
+    served = {"namespaces": [town.namespace]}
+    bridge = {"url": site.url, "tokenFile": str(site.sent), "pollSeconds": 1, **served}
+    # One for nobody here.
+    settings = {"bridges": {"main": bridge, "closed": {**bridge, "namespaces": ["elsewhere"]}}, **served}
     one = Operator(tmp_path_factory.mktemp("operator"), kubeconfig_path, settings)
     one.start()
     yield one
@@ -204,6 +210,26 @@ def test_hold_release_and_kill(town: Town, site: Site, cutover: Callable[..., st
     assert "kill is still set" not in town.change("cut", name, {"stage": "off"})
 
 
+def test_several_requests_of_one_change(town: Town, site: Site, cutover: Callable[..., str]) -> None:
+    reset(site, "elsewhere")
+    name = cutover("elsewhere", stage="mirror", hold=True, reason="too fast")
+    refused = town.wait(name, "Accepted", "Refused", "cut")
+    assert "hold: done; elsewhere is off on hold. move to mirror is refused: " in refused["message"]
+    assert "elsewhere is held" in refused["message"]
+    town.change("cut", name, {"hold": False})
+    wait_for(lambda: town.status(name, "cut")["request"]["generation"] == 2, "it is released", PATIENCE)
+    town.change("cut", name, {"reason": "now"})
+    town.wait(name, "InSync", "AsRequested", "cut")
+    town.change("cut", name, {"kill": True, "hold": True, "reason": "smoke"})
+    wait_for(lambda: town.status(name, "cut")["request"]["generation"] == 4, "it is killed", PATIENCE)
+    town.wait(name, "InSync", "AsRequested", "cut")
+    assert town.row("cut", name)["REQUESTED"] == "off on hold"
+    town.change("cut", name, {"kill": False, "hold": False})
+    wait_for(lambda: not town.status(name, "cut").get("hold"), "it is released", PATIENCE)
+    actions = [row["action"] for row in site.audit("elsewhere")[-6:]]
+    assert actions == ["hold", "release", "move", "kill", "hold", "release"]
+
+
 def test_a_bridge_that_is_away_is_told_and_only_the_last_spec_is_sent(
     town: Town, site: Site, cutover: Callable[..., str]
 ) -> None:
@@ -228,6 +254,10 @@ def test_an_unknown_service_and_an_unknown_bridge_are_told(town: Town, cutover: 
     assert "no service 'payments'; it has: elsewhere, work" in said
     name = cutover("work", bridge="other")
     assert "no bridge 'other'" in town.wait(name, "BridgeReachable", "BridgeUnknown", "cut")["message"]
+    name = cutover("work", bridge="closed", stage="mirror")
+    said = town.wait(name, "BridgeReachable", "BridgeUnknown", "cut")["message"]
+    assert f"the namespace {town.namespace} may not use the bridge 'closed'" in said
+    assert "bridges.closed.namespaces" in said
 
 
 def test_a_token_that_is_not_known_is_told_and_a_rotated_one_is_used(
@@ -235,12 +265,13 @@ def test_a_token_that_is_not_known_is_told_and_a_rotated_one_is_used(
 ) -> None:
     name = cutover("work")
     town.wait(name, "BridgeReachable", "Answers", "cut")
-    good = site.token.read_text()
-    other = site.token.parent.parent / "good"
-    other.write_text(good)
-    site.token.rename(site.token.parent / ".gone")
+    site.sent.write_text("n" * 40)
+    refused = town.wait(name, "BridgeReachable", "TokenRefused", "cut")
+    assert str(site.sent) in refused["message"]
+    site.sent.unlink()
     town.wait(name, "BridgeReachable", "TokenMissing", "cut")
-    site.token.write_text("n" * 40)
+    for path in (site.known, site.sent):
+        path.write_text("n" * 40)
     town.wait(name, "BridgeReachable", "Answers", "cut")
 
 

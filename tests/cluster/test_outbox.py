@@ -10,7 +10,7 @@ import yaml
 
 from standin.workload import connect_workload
 from tests.cluster.kube import wait_for
-from tests.cluster.system import KAFKA, System
+from tests.cluster.system import CONNECT, KAFKA, System
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -29,8 +29,6 @@ with transaction.atomic():
 print(task.id)
 """
 """Order and message are rows of one transaction; prints the task's id."""
-
-CONNECT = "shop-connect-connect"
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +52,19 @@ def outbox(system: System) -> Iterator[System]:
     [scripts] = [one["data"] for one in resources if "enable.sql" in one.get("data", {})]
     workload = connect_workload(connect, system.reference("kafka"), KAFKA)
     system.stand_in(rendered=rendered)
-    system.kube.apply(*workload, _let_in(workload[0]["spec"]["selector"]))
+    system.kube.apply(*workload)
     try:
         system.go_live()
-        system.kube.rolled_out("shop", f"deployment/{CONNECT}")
+        system.kube.rolled_out("shop", f"deployment/{CONNECT}-connect")
         system.sql(scripts["enable.sql"])
-        system.stand_in("--connect", f"http://{CONNECT}-api.shop.svc.cluster.local:8083", rendered=rendered)
+        system.stand_in("--connect", f"http://{CONNECT}-connect-api.shop.svc.cluster.local:8083", rendered=rendered)
         _run_relays(system, 0)
         yield system
         system.sql(scripts["disable.sql"])
     finally:
         _run_relays(system, 1)
-        system.kube.run("delete", "--namespace", "shop", f"deployment/{CONNECT}", f"service/{CONNECT}-api")
-        system.kube.run("delete", "--namespace", "shop", "networkpolicy/connect", "secret/outbox-database")
+        made = (f"deployment/{CONNECT}-connect", f"service/{CONNECT}-connect-api", "secret/outbox-database")
+        system.kube.run("delete", "--namespace", "shop", *made)
         wait_for(lambda: _slots(system, "AND active") == "0", "nobody reads the slot")
         system.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
         system.sql("DROP PUBLICATION IF EXISTS taskbridge_outbox; DROP TABLE IF EXISTS taskbridge_outbox_log")
@@ -89,18 +87,6 @@ def test_what_was_rolled_back_is_not_published(outbox: System) -> None:
     assert outbox.sql(ran.format(kept, lost)) == kept
     # The journal counts what was said to be sent, whatever became of the transaction.
     outbox.sql(f"DELETE FROM journal_dispatch WHERE task_id = '{lost}'")  # noqa: S608
-
-
-def _let_in(selector: dict[str, object]) -> dict[str, object]:
-    """Return the policy without which only pods of the release reach its small PostgreSQL."""
-    server = {"matchLabels": {"app.kubernetes.io/instance": "shop", "app.kubernetes.io/component": "postgresql"}}
-    ingress = [{"from": [{"podSelector": selector}], "ports": [{"port": 5432, "protocol": "TCP"}]}]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"namespace": "shop", "name": "connect"},
-        "spec": {"podSelector": server, "policyTypes": ["Ingress"], "ingress": ingress},
-    }
 
 
 def _run_relays(system: System, count: int) -> None:

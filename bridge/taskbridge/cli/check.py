@@ -79,12 +79,14 @@ def check(
 
 def gather(bridge: Bridge, services: Sequence[str], duty: Duty) -> list[Line]:
     """Return everything that was tested; what cannot be reached is one line and never an error."""
-    from taskbridge.contrib.django.preflight import database_lines, version_lines
+    from taskbridge.contrib.django.preflight import database_lines, floor_lines, version_lines
 
     return [
         *version_lines(),
         *database_lines(bridge.store.sessions),
-        *celery_lines(bridge.app),
+        *floor_lines(bridge.store, bridge.settings, services),
+        # Whoever has one duty goes on while these are away: publishing to Celery is tried again, or told to the caller.
+        *celery_lines(bridge.app, needed=duty == "all"),
         *KafkaPreflight(bridge.settings, services, duty).lines(),
     ]
 

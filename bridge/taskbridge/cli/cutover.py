@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--percent",
     type=float,
     metavar="P",
-    help="With live: percentage of keys that go to Kafka (0.01 to 100). With shadow: of those run in the sandbox.",
+    help="With live: percentage of keys that go to Kafka (0.01 to 100). With shadow: of those whose copies are marked.",
 )
 @click.option("--task", default="", metavar="NAME", help="Move this task only; `clear` lets the service decide again.")
 @click.option("--override", is_flag=True, help="Go although conditions are not met that may be lifted; needs --reason.")
@@ -49,14 +49,15 @@ def cutover(
     \b
     off       every message goes to Celery
     mirror    every message goes to Celery, and a copy of it to Kafka for comparison
-    shadow    the same; the copies of P percent of the keys are for the sandbox
+    shadow    as mirror, with copies of P percent of the keys marked; executes nothing yet
     live      the messages of P percent of the keys go to Kafka, the others to Celery
     complete  every message goes to Kafka; Celery's broker is not needed any more
 
     Forward leads one stage and one rung (1, 5, 25, 50, 100 %) at a time and, from mirror on, needs a READY verdict;
-    --override with a --reason lifts that, and both stand in the audit. Back leads anywhere, at once. On the way forward
-    missing topics are created, the consumer groups get their first offsets, and what the worker does not support yet is
-    refused by name. All processes follow within a second or so.
+    --override with a --reason lifts that, and both stand in the audit. No verdict of this version says READY. Go from
+    mirror straight to live. Back leads anywhere, at once. On the way forward missing topics are created, the consumer
+    groups get their first offsets, and what the worker does not support yet is refused by name. All processes follow
+    within a second or so.
 
     \b
     Exit status: 0 moved, or there already; 2 refused, wrong use, or a server that does not answer.

@@ -53,7 +53,7 @@ def drain(bridge: Bridge, service: str, to: Side, dry_run: bool, yes: bool, time
     lost. What was on its way then may be executed twice: with celery up to 200 records, with kafka one message.
 
     \b
-    Exit status: 0 nothing is left; 2 refused, wrong use, or a server that does not answer;
+    Exit status: 0 nothing is left; 1 not confirmed; 2 refused, wrong use, or a server that does not answer;
     3 moved what could be moved, and something is left.
 
     \b

@@ -62,6 +62,9 @@ def worker(
     group, with partitions or without) and /metrics, in Prometheus' format.
 
     \b
+    Exit status: 0 ended when told to; 2 wrong use or set-up, or Kafka did not answer at the start.
+
+    \b
     Examples:
       taskbridge worker --service orders --processes 2
       taskbridge worker --service orders --processes 2 --http 0.0.0.0:8080

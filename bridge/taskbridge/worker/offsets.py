@@ -13,7 +13,7 @@ from taskbridge.worker.tracker import METADATA_LIMIT, PartitionTracker, busy_of,
 logger = logging.getLogger(__name__)
 
 BUSY_STEP = 0.05
-"""By how much the busy fraction must have changed to be committed where nothing else has."""
+"""By how much the busy fraction must have changed to be committed where nothing else has, unless it is to or from 0."""
 
 Position = tuple[int, str]
 """An offset and the metadata that are committed together."""
@@ -124,10 +124,14 @@ class Offsets:
         return positions
 
     def _outdated(self, told: float | None) -> bool:
-        """Return whether the busy fraction has to be committed for its own sake: a quiet partition moves no offset."""
+        """
+        Return whether the busy fraction has to be committed for its own sake: a quiet partition moves no offset.
+
+        That it is 0, or no longer, always has: by that a scaler tells rest from work, and work from a stall.
+        """
         if self.busy is None:
             return False
-        return told is None or abs(self.busy - told) >= BUSY_STEP
+        return told is None or abs(self.busy - told) >= BUSY_STEP or (self.busy > 0) != (told > 0)
 
     def commit(self, positions: Mapping[int, Position], wait: bool) -> None:
         """Commit; with `wait` raise BrokerUnavailable when that fails, else it is repeated."""

@@ -3,7 +3,7 @@ How busy a worker is.
 
 A scaler divides the rate of a worker by this share to learn what it could do at most. So it is the time in which
 executors have work, decoding and all, and not only that in which tasks run; and a supervisor that cannot feed its
-executors fast enough is busy although they are not.
+executors fast enough is busy although they are not. One that only looks whether there is work is not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from taskbridge.worker.executors import Executor
 
 WINDOW = 5
 """Measurements that the share is taken over."""
+OWN_LEAST = 0.05
+"""Share of its time below which the supervisor is not at work: it looks for work all the time, and that takes some."""
 
 
 class Workload:
@@ -35,5 +37,8 @@ class Workload:
         (then, worked, cpu), (_, worked_now, cpu_now) = self._marks[0], self._marks[-1]
         if now <= then:
             return None
-        share = max((worked_now - worked) / self._processes, cpu_now - cpu) / (now - then)
+        share = (worked_now - worked) / self._processes / (now - then)
+        own = (cpu_now - cpu) / (now - then)
+        if own >= OWN_LEAST:
+            share = max(share, own)
         return round(min(1.0, share), 2)

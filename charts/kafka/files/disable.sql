@@ -12,4 +12,6 @@ DROP TRIGGER {{ .Values.connect.outbox.name }}_to_log ON {{ .Values.connect.outb
 
 DROP FUNCTION {{ .Values.connect.outbox.database.schema }}.{{ .Values.connect.outbox.name }}_to_log();
 
+DROP FUNCTION IF EXISTS {{ .Values.connect.outbox.database.schema }}.{{ .Values.connect.outbox.name }}_home();
+
 COMMIT;

@@ -2,7 +2,8 @@
 {{- define "kafka.guard" -}}
 {{- $strimzi := or (eq .Values.mode "strimzi") .Values.connect.enabled -}}
 {{- if and $strimzi (not (.Capabilities.APIVersions.Has "kafka.strimzi.io/v1/Kafka")) -}}
-{{- fail "Strimzi's resources (kafka.strimzi.io/v1) are not known to this cluster. Install the operator first:\n\n  helm install strimzi oci://quay.io/strimzi-helm/strimzi-kafka-operator --version 1.2.0 --namespace strimzi --create-namespace --set watchAnyNamespace=true\n  kubectl wait --for=condition=Established crd/kafkas.kafka.strimzi.io --timeout=60s\n\nand this release again. To use a Kafka that is there already: --set mode=external --set external.bootstrapServers=HOST:PORT.\nTo render without a cluster: helm template … --api-versions kafka.strimzi.io/v1/Kafka" -}}
+{{- $watched := list .Release.Namespace (include "kafka.userNamespace" .) | uniq | join "," -}}
+{{- fail (printf "Strimzi's resources (kafka.strimzi.io/v1) are not known to this cluster. Install the operator first:\n\n  helm install strimzi oci://quay.io/strimzi-helm/strimzi-kafka-operator --version 1.2.0 --namespace strimzi --create-namespace --set 'watchNamespaces={%s}' --set 'extraEnvs[0].name=STRIMZI_POD_SECURITY_PROVIDER_CLASS' --set 'extraEnvs[0].value=restricted'\n  kubectl wait --for=condition=Established crd/kafkas.kafka.strimzi.io --timeout=60s\n\nand this release again. To use a Kafka that is there already: --set mode=external --set external.bootstrapServers=HOST:PORT.\nTo render without a cluster: helm template … --api-versions kafka.strimzi.io/v1/Kafka" $watched) -}}
 {{- end -}}
 {{- if eq .Values.mode "strimzi" -}}
 {{- include "kafka.guard.cluster" . -}}
@@ -73,6 +74,9 @@
 {{- if not (index $connect.outbox.database $key) -}}
 {{- fail (printf "connect.outbox.enabled: connect.outbox.database.%s is empty." $key) -}}
 {{- end -}}
+{{- end -}}
+{{- if and (hasPrefix "verify-" $connect.outbox.database.sslmode) (not $connect.outbox.database.caKey) -}}
+{{- fail (printf "connect.outbox.database.sslmode is %s: put the authority that signed PostgreSQL's certificate (PEM) into the Secret %s, and name its key in connect.outbox.database.caKey." $connect.outbox.database.sslmode $connect.outbox.database.existingSecret) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -55,7 +55,7 @@ app.kubernetes.io/managed-by: {{ .context.Release.Service }}
 {{- else if and (eq .Values.mode "strimzi") (eq (include "kafka.userNamespace" .) .Release.Namespace) -}}
 {{- printf "%s-cluster-ca-cert" (include "kafka.name" .) -}}
 {{- else -}}
-{{- printf "%s-kafka-ca" .Values.topics.prefix -}}
+{{- printf "%s-kafka-ca" .Values.topics.prefix | replace "_" "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -92,4 +92,31 @@ app.kubernetes.io/managed-by: {{ .context.Release.Service }}
 {{- else -}}
 {{- (include "kafka.profile" . | fromYaml).replicationFactor -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* What Connect needs and, not being an administrator, does not create: its own topics, as a JSON list. */ -}}
+{{- define "kafka.connectTopics" -}}
+{{- $prefix := printf "%s.connect" .Values.topics.prefix -}}
+{{- $compact := dict "cleanup.policy" "compact" -}}
+{{- $topics := list (dict "name" (printf "%s.configs" $prefix) "partitions" 1 "config" $compact) (dict "name" (printf "%s.offsets" $prefix) "partitions" 5 "config" $compact) (dict "name" (printf "%s.status" $prefix) "partitions" 5 "config" $compact) -}}
+{{- if .Values.connect.outbox.enabled -}}
+{{- $topics = append $topics (dict "name" (printf "%s.heartbeat.%s" $prefix .Values.connect.outbox.name) "partitions" 1 "config" (dict "cleanup.policy" "delete" "retention.ms" "3600000")) -}}
+{{- end -}}
+{{- $topics | toJson -}}
+{{- end -}}
+
+{{- /* The brokers' ports, as a JSON list. */ -}}
+{{- define "kafka.ports" -}}
+{{- $ports := list -}}
+{{- range splitList "," (include "kafka.bootstrapServers" .) -}}
+{{- $ports = append $ports (regexFind "[0-9]+$" (trim .) | int) -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
+{{- end -}}
+
+{{- /* Labels of Connect's pods, by Strimzi's rule. */ -}}
+{{- define "kafka.connectPods" -}}
+{{- $connect := include "kafka.userName" (dict "context" . "role" "connect") -}}
+strimzi.io/cluster: {{ $connect }}
+strimzi.io/name: {{ $connect }}-connect
 {{- end -}}

@@ -24,4 +24,15 @@
 {{- fail (printf "bridges.%s.existingSecret is not set: name the Secret with the token of the bridge's HTTP API (its folder of tokens has a file of the same content)" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- $served := include "operator.namespaces" . | fromJsonArray -}}
+{{- range $kind := list "clusters" "bridges" -}}
+{{- range $name, $given := index $values $kind -}}
+{{- $admitted := include "operator.admitted" (dict "root" $ "given" $given) | fromJsonArray -}}
+{{- $used := has "*" $admitted | or (not $served) -}}
+{{- range $admitted }}{{ if has . $served }}{{ $used = true }}{{ end }}{{ end -}}
+{{- if not $used -}}
+{{- fail (printf "%s.%s: nobody could use it, because its namespaces (%s) are none of those that are served (%s): set %s.%s.namespaces to those whose resources may name it, or to [\"*\"]" $kind $name (join ", " $admitted) (join ", " $served) $kind $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

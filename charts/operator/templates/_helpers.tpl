@@ -58,6 +58,11 @@ app.kubernetes.io/part-of: taskbridge
 {{- end -}}
 {{- end -}}
 
+{{- /* The namespaces whose resources may name a cluster or a bridge, as a JSON list; takes `root` and `given`. */ -}}
+{{- define "operator.admitted" -}}
+{{- default (list .root.Release.Namespace) .given.namespaces | uniq | sortAlpha | toJson -}}
+{{- end -}}
+
 {{- /* A cluster of the values with its defaults, as JSON. */ -}}
 {{- define "operator.cluster" -}}
 {{- $cluster := merge (deepCopy .) (dict "securityProtocol" "SASL_SSL" "saslMechanism" "SCRAM-SHA-512" "username" "" "existingSecret" "" "key" "password") -}}

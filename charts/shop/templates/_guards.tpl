@@ -46,6 +46,11 @@
 {{- fail "operator.bridge is set, and web.bridgeTokensSecret is not, so the operator would have nobody to ask: name the Secret with a token for each client, or set operator.bridge to nothing" -}}
 {{- end -}}
 {{- end -}}
+{{- range include "shop.workers" (dict "context" $ "roles" (list "shadow")) | fromJsonArray -}}
+{{- if and .values.databaseSecret $values.postgresql.enabled -}}
+{{- fail (printf "services.%s: shadowWorker.databaseSecret and postgresql.enabled are both set, and its pods would reach the release's own PostgreSQL only: unset the first, or name the other databases by database.existingSecret and set postgresql.enabled=false" .service) -}}
+{{- end -}}
+{{- end -}}
 {{- range include "shop.workers" (dict "context" $ "roles" (list "worker")) | fromJsonArray -}}
 {{- if and .values.hpa.enabled .values.autoscaling.enabled -}}
 {{- fail (printf "services.%s: kafkaWorker.hpa and kafkaWorker.autoscaling are both enabled; two that scale one Deployment undo each other, so disable one" .service) -}}

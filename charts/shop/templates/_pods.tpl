@@ -50,8 +50,10 @@ topologySpreadConstraints:
 {{- end -}}
 {{- end -}}
 
+{{- /* What a pod is restarted for: its settings, and not the chart's version in their labels. */ -}}
 {{- define "shop.podAnnotations" -}}
-checksum/config: {{ include (print .context.Template.BasePath "/configmap.yaml") .context | sha256sum }}
+{{- $settings := include (print .context.Template.BasePath "/configmap.yaml") .context -}}
+checksum/config: {{ regexReplaceAll "helm\\.sh/chart: .*" $settings "" | sha256sum }}
 {{- with .annotations }}
 {{ toYaml . }}
 {{- end }}
@@ -237,7 +239,7 @@ Init containers that keep a pod from starting too early; takes what shop.environ
     - -c
     - |
       taskbridge check --for={{ .duty }} --wait={{ .context.Values.startup.dispatchTimeout }} {{ join " " .services }} ||
-        echo "It starts all the same: as long as Kafka is not as it should be, tasks go to Celery."
+        echo "It starts all the same: as long as Kafka is not as it should be, {{ ternary "messages for it wait" "tasks go to Celery" (eq .role "relay") }}."
     {{- end }}
   {{- include "shop.environment" . | nindent 2 }}
   volumeMounts:

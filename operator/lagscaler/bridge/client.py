@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -126,39 +127,43 @@ class BridgeClient:
     async def standings(self) -> dict[str, Standing]:
         """Return how every service stands."""
         found = await self._request("GET", "/cutovers")
-        return {one["service"]: _standing(one) for one in _list(found, "cutovers")}
+        with self._reading():
+            return {one["service"]: _standing(one) for one in _list(found, "cutovers")}
 
     async def last_move(self, service: str) -> Move | None:
         """Return who moved a service last, None when nobody ever did; moves of single tasks are left out."""
         found = await self._request("GET", f"/cutovers/{quote(service, safe='')}/audit?limit=50")
-        for row in _list(found, "transitions"):
-            if not row["task"]:
-                return Move(row["who"], row["why"], row["at"], int(row["after"]["epoch"]))
+        with self._reading():
+            for row in _list(found, "transitions"):
+                if not row["task"]:
+                    return Move(row["who"], row["why"], row["at"], int(row["after"]["epoch"]))
         return None
 
     async def transition(self, service: str, body: Mapping[str, Any]) -> Done:
         """Carry a transition out; one with a `request_id` is carried out once, however often it is sent."""
         found = await self._request("POST", f"/cutovers/{quote(service, safe='')}/transition", body)
-        after = found["after"]
-        return Done(
-            after=Place(after["stage"], float(after["percent"]), bool(after["hold"]), int(after["epoch"])),
-            changed=bool(found["changed"]),
-            repeated=bool(found["repeated"]),
-            rollback=found.get("rollback"),
-            overridden=tuple(one["name"] for one in found.get("overridden") or ()),
-        )
+        with self._reading():
+            after = found["after"]
+            return Done(
+                after=Place(after["stage"], float(after["percent"]), bool(after["hold"]), int(after["epoch"])),
+                changed=bool(found["changed"]),
+                repeated=bool(found["repeated"]),
+                rollback=found.get("rollback"),
+                overridden=tuple(one["name"] for one in found.get("overridden") or ()),
+            )
 
     async def outlook(self, service: str, stage: str, percent: float | None) -> Outlook:
         """Return what a step would take, changing nothing."""
         body = {"stage": stage, "percent": percent, "dry_run": True}
         found = await self._request("POST", f"/cutovers/{quote(service, safe='')}/transition", body)
-        verdict = found.get("verdict") or {}
-        return Outlook(
-            allowed=bool(found["allowed"]),
-            missing=_missing(found),
-            verdict=verdict.get("state"),
-            sentence=verdict.get("sentence", ""),
-        )
+        with self._reading():
+            verdict = found.get("verdict") or {}
+            return Outlook(
+                allowed=bool(found["allowed"]),
+                missing=_missing(found),
+                verdict=verdict.get("state"),
+                sentence=verdict.get("sentence", ""),
+            )
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         session = self._session
@@ -178,7 +183,19 @@ class BridgeClient:
         document = _document(content)
         if status == 200 and document is not None:
             return document
-        raise self._problem(status, document or {})
+        with self._reading():
+            problem = self._problem(status, document or {})
+        raise problem
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Take an answer that is not as the API has it for none: what was asked may have been done, or not."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BridgeUnreachableError(
+                "NoBridge", f"the bridge {self._settings.name} answers in another form: {type(error).__name__} {error}"
+            ) from error
 
     def _token(self) -> str:
         path = self._settings.token_file
@@ -245,18 +262,20 @@ def _standing(found: Mapping[str, Any]) -> Standing:
 
 
 def _list(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    found = document.get(name)
-    return found if isinstance(found, list) else []
+    found = document[name]
+    if not isinstance(found, list):
+        raise TypeError(f"{name} is no list")
+    return found
 
 
 def _missing(document: Mapping[str, Any]) -> tuple[str, ...]:
-    conditions = _list(document, "conditions")
+    conditions = _list(document, "conditions") if "conditions" in document else []
     return tuple(f"{one['name']}: {one['sentence']}" for one in conditions if not one.get("ok"))
 
 
 def _document(content: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

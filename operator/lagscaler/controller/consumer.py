@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lagscaler.controller.verdicts import Obstacle, Surroundings, obstacle, switched_off
+from lagscaler.controller.verdicts import Obstacle, Surroundings, obstacle, refusal, switched_off
 from lagscaler.kubernetes.events import Notice
 from lagscaler.policy.model import Decision, Gap, PartitionState, Reason, Spec
 from lagscaler.resources.conditions import Condition, condition_of, truth, written
@@ -59,6 +59,8 @@ class Held:
     """The mode at the last look."""
     unsure: bool = False
     """Whether the last write of replicas got no answer, so that it is not known whose number stands there."""
+    refused: str = ""
+    """What the API server said when it refused the last write of replicas; empty when it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,9 @@ def plan(
     against = obstacle(consumer, around, off=off)
     wanted = None if against else _wanted(consumer, held, look, fresh=fresh)
     write = wanted if target is not None and wanted is not None and wanted != target.replicas else None
+    refused = held.refused if write is not None else ""
+    if refused:
+        against = refusal(consumer, refused)
     notices = _told(consumer, against, look)
     scaled, last_scale, overwrites = None, {}, False
     if target is not None and write is not None:
@@ -124,7 +129,7 @@ def plan(
         notices=tuple(notices),
         scaled=scaled,
         last_scale=last_scale,
-        held=Held(wanted, off, consumer.mode),
+        held=Held(wanted, off, consumer.mode, refused=refused),
         overwrites=overwrites,
     )
 
@@ -132,7 +137,7 @@ def plan(
 def _wanted(consumer: KafkaConsumer, held: Held, look: Look | None, *, fresh: bool) -> int | None:
     """Return how many replicas there should be now; None: however many there are."""
     if consumer.mode is Mode.MANUAL:
-        return consumer.asked
+        return consumer.replicas
     if consumer.mode is not Mode.AUTO:
         return None
     if fresh and look is not None:
@@ -145,7 +150,7 @@ def _foreign(consumer: KafkaConsumer, held: Held, target: Target) -> bool:
     """Return whether somebody else wrote the replicas that are to be replaced."""
     if held.desired is None or held.off or held.unsure or held.mode is not consumer.mode:
         return False
-    if consumer.mode is Mode.MANUAL and held.desired != consumer.asked:
+    if consumer.mode is Mode.MANUAL and held.desired != consumer.replicas:
         return False
     return target.replicas != held.desired
 
@@ -200,9 +205,10 @@ def _status(
     if around.target is not None:
         target = around.target
         status |= {"replicas": target.present, "readyReplicas": target.ready, "selector": target.selector}
-    shown = look.decision.replicas if consumer.mode is Mode.DRY_RUN and look else wanted
-    if shown is not None and not against:
-        status["desiredReplicas"] = shown
+    if consumer.mode is Mode.DRY_RUN and look and not against:
+        wanted = look.decision.replicas
+    if wanted is not None:
+        status["desiredReplicas"] = wanted
     if around.stage is not None:
         status["stage"] = around.stage
     elif consumer.service is not None and "stage" in before:
@@ -240,9 +246,9 @@ def _reason(consumer: KafkaConsumer, against: Obstacle | None, look: Look | None
     if consumer.mode is Mode.PAUSED:
         return "Paused", "Paused: nothing is scaled until spec.mode is another."
     if consumer.mode is Mode.MANUAL:
-        if consumer.asked is None:
+        if consumer.replicas is None:
             return "Manual", f"Manual, and nobody said how many: kubectl scale kcon/{consumer.key.name} --replicas=3."
-        return "Manual", f"Manual: spec.replicas asks for {consumer.asked}."
+        return "Manual", f"Manual: spec.replicas asks for {consumer.replicas}."
     if look is None:
         return "Starting", "Kafka was not looked at yet."
     return str(look.decision.reason), look.decision.sentence

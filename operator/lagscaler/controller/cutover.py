@@ -6,12 +6,12 @@ Pure: everything that counts is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lagscaler.bridge.client import Done, Move, Outlook, RequestRefusedError, Standing
-from lagscaler.controller.requests import Asked, settled
+from lagscaler.controller.requests import Asked, basis, kept, settled
 from lagscaler.resources.conditions import Condition, truth, written
 from lagscaler.resources.cutover import PARTIAL, Cutover, step_words
 from lagscaler.resources.reading import time_text
@@ -57,30 +57,55 @@ def next_step(standing: Standing) -> tuple[str, float | None] | None:
     return None
 
 
-def applied(cutover: Cutover, request: Asked, done: Done, now: float) -> dict[str, Any]:
-    """Return what the status keeps of a request that was carried out."""
-    after = done.after
-    where = step_words(after.stage, after.percent) + (" on hold" if after.hold else "")
-    lifted = f", lifting {', '.join(done.overridden)}" if done.overridden else ""
-    sentence = f"{request.words}: done{lifted}; {cutover.service} is {where}."
-    if not done.changed and not done.repeated:
-        sentence = f"{request.words}: {cutover.service} is {where} already."
-    place: dict[str, Any] = {"hold": after.hold}
-    if request.action in {"move", "kill"}:
-        place |= {"stage": after.stage, "percent": after.percent}
-    else:
-        # Where it should be was asked for before, if it was.
-        place = {**(_last(cutover).get("after") or {}), **place}
+def applied(cutover: Cutover, made: Sequence[tuple[Asked, Done]], now: float) -> dict[str, Any]:
+    """Return what the status keeps of requests that were carried out, in their order."""
+    # Where it should be was asked for before, if it was.
+    place = dict(_last(cutover).get("after") or {})
+    for request, done in made:
+        place["hold"] = done.after.hold
+        if request.action in {"move", "kill"}:
+            place |= {"stage": done.after.stage, "percent": done.after.percent}
+    request, done = made[-1]
+    sentence = " ".join(_done(cutover, *one) for one in made)
     return _answered(cutover, request.action, "Applied", sentence, now) | {
         "after": place,
         **({"rollback": done.rollback} if done.rollback else {}),
     }
 
 
-def refused(cutover: Cutover, request: Asked, error: RequestRefusedError, now: float) -> dict[str, Any]:
-    """Return what the status keeps of a request that was refused: it is not made again until the spec changes."""
-    sentence = f"{request.words} is refused: {str(error).rstrip('.')}."
-    return _answered(cutover, request.action, "Refused", sentence, now) | {"missing": list(error.missing)}
+def refused(
+    cutover: Cutover,
+    made: Sequence[tuple[Asked, Done]],
+    undone: Sequence[Asked],
+    error: RequestRefusedError,
+    now: float,
+) -> dict[str, Any]:
+    """
+    Return what the status keeps of requests of which one was refused: they are not made again until the spec changes.
+
+    `made` were carried out, and of `undone` the first was refused and the others were not sent.
+    """
+    sentences = [_done(cutover, *one) for one in made]
+    sentences.append(f"{undone[0].words} is refused: {str(error).rstrip('.')}.")
+    answer = _answered(cutover, undone[0].action, "Refused", " ".join(sentences), now)
+    return answer | {"missing": list(error.missing), "spec": kept(basis(cutover, undone))}
+
+
+def taken(cutover: Cutover, elder: Cutover, now: float) -> dict[str, Any]:
+    """Return what the status keeps of a spec that met an older Cutover: none of it was sent, nor will be by itself."""
+    sentence = f"{cutover.service} was asked for by the older Cutover {elder.key}."
+    last = _last(cutover)
+    # Nothing of it was sent: what it asks for is still what it differs in from the one before it.
+    stays = {name: last[name] for name in ("spec", "sent") if name in last}
+    return _answered(cutover, "", "Refused", sentence, now) | {"spec": {}} | stays
+
+
+def _done(cutover: Cutover, request: Asked, done: Done) -> str:
+    where = step_words(done.after.stage, done.after.percent) + (" on hold" if done.after.hold else "")
+    if not done.changed and not done.repeated:
+        return f"{request.words}: {cutover.service} is {where} already."
+    lifted = f", lifting {', '.join(done.overridden)}" if done.overridden else ""
+    return f"{request.words}: done{lifted}; {cutover.service} is {where}."
 
 
 def nothing_asked(cutover: Cutover, now: float) -> dict[str, Any]:
@@ -88,8 +113,8 @@ def nothing_asked(cutover: Cutover, now: float) -> dict[str, Any]:
     last = _last(cutover)
     if cutover.wish.stage is None and not cutover.wish.hold and not cutover.wish.kill:
         return _answered(cutover, "", "", "Nothing is asked for.", now)
-    kept = {name: last[name] for name in ("after", "rollback") if name in last}
-    return _answered(cutover, "", "", "The change asks for nothing.", now) | kept
+    stays = {name: last[name] for name in ("after", "rollback") if name in last}
+    return _answered(cutover, "", "", "The change asks for nothing.", now) | stays
 
 
 def status_of(cutover: Cutover, request: Mapping[str, Any] | None, known: Known, now: float) -> dict[str, Any]:
@@ -111,10 +136,10 @@ def status_of(cutover: Cutover, request: Mapping[str, Any] | None, known: Known,
         status.pop("next", None)
         status.pop("verdict", None)
     accepted = _accepted(cutover, request, known)
-    conditions = [_reachable(known), accepted, _in_sync(accepted, request, status)]
+    conditions = [_reachable(known), accepted, _in_sync(accepted, _wanted(cutover, request), status)]
     status |= {
         "observedGeneration": (request or {}).get("generation", before.get("observedGeneration", 0)),
-        "requested": _place((request or {}).get("after") or {}) if accepted.status == "True" else cutover.wish.words,
+        "requested": _place(_wanted(cutover, request)) if accepted.status == "True" else cutover.wish.words,
         "conditions": written(conditions, before.get("conditions") or (), cutover.generation, now),
     }
     return status
@@ -137,7 +162,7 @@ def _answered(cutover: Cutover, action: str, outcome: str, sentence: str, now: f
         "outcome": outcome,
         "time": time_text(now),
         "message": sentence,
-        "spec": {name: value for name, value in cutover.wish.document().items() if value is not None},
+        "spec": kept(basis(cutover)),
     }
 
 
@@ -189,24 +214,30 @@ def _accepted(cutover: Cutover, request: Mapping[str, Any] | None, known: Known)
         case "Refused":
             missing = request.get("missing") or ()
             needs = f" It takes: {'; '.join(missing)}." if missing else ""
-            how = " Ask again with a new spec.reason, when that is met."
+            how = f" Ask again with a new spec.reason{', when that is met' if request.get('action') else ''}."
             return Condition("Accepted", "False", "Refused", f"{request.get('message', '')}{needs}{how}")
     return Condition("Accepted", "True", "NothingRequested", str(request.get("message", "")))
 
 
-def _in_sync(accepted: Condition, request: Mapping[str, Any] | None, status: Mapping[str, Any]) -> Condition:
+def _wanted(cutover: Cutover, request: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return where the service was asked to be; empty when nobody asked for anything."""
+    after = dict((request or {}).get("after") or {})
+    # The spec says whether it is to be held: who else holds it, or lets it go, does so against it.
+    return after | {"hold": cutover.wish.hold} if after or cutover.wish.hold else {}
+
+
+def _in_sync(accepted: Condition, wanted: Mapping[str, Any], status: Mapping[str, Any]) -> Condition:
     """Whether the service stands where it was asked to."""
     if accepted.status != "True":
         return Condition(
             "InSync", "Unknown" if accepted.status == "Unknown" else "False", accepted.reason, accepted.message
         )
-    after = (request or {}).get("after")
-    if not after:
+    if not wanted:
         return Condition("InSync", "True", "NothingRequested", "Nothing is asked for.")
     if "stage" not in status:
         return Condition("InSync", "Unknown", "Starting", "The bridge was not asked yet.")
-    there = {name: status[name] for name in after}
-    if _place(after) == _place(there):
+    there = {name: status[name] for name in wanted}
+    if _place(wanted) == _place(there):
         return Condition("InSync", "True", "AsRequested", "The service stands where it was asked to.")
     who = f" by {status['changedBy']}" if status.get("changedBy") else ""
     why = f" ({status['changedWhy']})" if status.get("changedWhy") else ""
@@ -214,7 +245,7 @@ def _in_sync(accepted: Condition, request: Mapping[str, Any] | None, status: Map
         "InSync",
         "False",
         "MovedElsewhere",
-        f"It was asked to be {_place(after)} and was moved to {_place(there)}{who}{why}; nothing is undone."
+        f"It was asked to be {_place(wanted)} and was moved to {_place(there)}{who}{why}; nothing is undone."
         " To ask for something, change the spec.",
     )
 

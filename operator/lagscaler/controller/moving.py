@@ -6,13 +6,24 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lagscaler.bridge.client import BridgeUnreachableError, Done, Move, Outlook, RequestRefusedError, Standing
 from lagscaler.controller import requests
-from lagscaler.controller.cutover import Known, Trouble, applied, in_sync, next_step, nothing_asked, refused, status_of
+from lagscaler.controller.cutover import (
+    Known,
+    Trouble,
+    applied,
+    in_sync,
+    next_step,
+    nothing_asked,
+    refused,
+    status_of,
+    taken,
+)
 from lagscaler.controller.ports import BridgePort, KubernetesPort, RecorderPort
+from lagscaler.controller.requests import Asked
 from lagscaler.controller.world import World
 from lagscaler.kubernetes.api import KubernetesError
 from lagscaler.kubernetes.events import Notice
@@ -41,6 +52,8 @@ class _Bridge:
     wake: asyncio.Event
     trouble: Trouble | None = None
     failures: int = 0
+    moved: set[str] = field(default_factory=set)
+    """Services that our own requests moved since the last question how all of them stand."""
 
 
 @dataclass(slots=True)
@@ -48,11 +61,20 @@ class _Track:
     """What is kept of one Cutover between two looks."""
 
     uid: str
+    busy: bool = False
+    """Whether it is being dealt with."""
     answer: Mapping[str, Any] | None = None
-    """What became of the last request, whether or not the status has it yet."""
+    """What the status keeps of requests, whether or not it has it yet."""
+    tried: int = 0
+    """The generation that `failures`, `retry_at` and `trouble` are about."""
     failures: int = 0
     retry_at: float = -math.inf
     trouble: Trouble | None = None
+    inquiry: asyncio.Task[None] | None = None
+    inquiry_epoch: int = -1
+    """The epoch that `inquiry` is about."""
+    asked_epoch: int = -1
+    """The epoch about which it was asked who led to it, with or without an answer."""
     move: Move | None = None
     outlook: Outlook | None = None
     step: str = ""
@@ -91,7 +113,7 @@ class Moving:
         """Deal with a Cutover as soon as may be: it changed, or went."""
         cutover = self._world.cutovers.get(key)
         if cutover is None:
-            self._tracks.pop(key, None)
+            self._forget(key)
             self._metrics.forget_cutover(key.namespace, key.name)
         elif (bridge := self._bridges.get(cutover.bridge)) is not None:
             bridge.wake.set()
@@ -101,46 +123,59 @@ class Moving:
         old = self._bridges.get(name)
         bridge = _Bridge(port, poll, old.standings if old else {}, asyncio.Event())
         self._bridges[name] = bridge
-        while True:
-            bridge.wake.clear()
-            try:
-                await self._round(name, bridge)
-            except Exception:
-                # A fault of ours: the next round may do better, and other bridges must not suffer.
-                logger.exception("the round of the bridge %s failed", name)
-                bridge.failures += 1
-            pause = _pause(bridge.failures) if bridge.failures else bridge.poll
-            try:
-                async with asyncio.timeout(pause):
-                    await bridge.wake.wait()
-            except TimeoutError:
-                continue
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                bridge.wake.clear()
+                try:
+                    await self._look(name, bridge)
+                except Exception:
+                    # A fault of ours: the next look may do better, and other bridges must not suffer.
+                    logger.exception("the look at the bridge %s failed", name)
+                    bridge.failures += 1
+                for cutover in tuple(self._world.cutovers.values()):
+                    if cutover.bridge == name and self._stranger(cutover) is None:
+                        self._begin(tasks, bridge, cutover)
+                pause = _pause(bridge.failures) if bridge.failures else bridge.poll
+                try:
+                    async with asyncio.timeout(pause):
+                        await bridge.wake.wait()
+                except TimeoutError:
+                    continue
 
     async def follow_strays(self) -> None:
-        """Say of Cutovers whose bridge the settings do not have that it is so, until cancelled."""
+        """Say of Cutovers whose bridge the settings do not have, or not for them, that it is so, until cancelled."""
         while True:
             for cutover in tuple(self._world.cutovers.values()):
-                if cutover.bridge not in self._bridges:
-                    sentence = (
-                        f"the operator's settings have no bridge {cutover.bridge!r};"
-                        " correct spec.bridge, or add it there"
-                    )
-                    await self._show(cutover, self._track(cutover), Known(trouble=Trouble("BridgeUnknown", sentence)))
+                trouble = self._stranger(cutover)
+                if trouble is None or self._world.cutovers.get(cutover.key) is not cutover:
+                    continue
+                try:
+                    await self._show(cutover, self._track(cutover), Known(trouble=trouble))
+                except Exception:
+                    logger.exception("Cutover %s could not be dealt with", cutover.key)
             await asyncio.sleep(2.0)
 
     def drop(self, name: str) -> None:
         """Forget a bridge that the settings no longer have."""
         self._bridges.pop(name, None)
+        self._metrics.forget_bridge(name)
 
-    async def _round(self, name: str, bridge: _Bridge) -> None:
-        await self._look(name, bridge)
-        mine = [one for one in self._world.cutovers.values() if one.bridge == name]
-        done = await asyncio.gather(*(self._deal(bridge, cutover) for cutover in mine))
-        if any(done):
-            await self._look(name, bridge)
-            await asyncio.gather(*(self._deal(bridge, one) for one in mine if one.key in self._world.cutovers))
+    def _stranger(self, cutover: Cutover) -> Trouble | None:
+        """Return why a Cutover may not ask its bridge for anything; None when it may."""
+        name, namespace = cutover.bridge, cutover.key.namespace
+        if name not in self._bridges:
+            sentence = f"the operator's settings have no bridge {name!r}; correct spec.bridge, or add it there"
+        elif not self._world.may_use_bridge(namespace, name):
+            sentence = (
+                f"the namespace {namespace} may not use the bridge {name!r};"
+                f" it may once bridges.{name}.namespaces of the operator's settings names it"
+            )
+        else:
+            return None
+        return Trouble("BridgeUnknown", sentence)
 
     async def _look(self, name: str, bridge: _Bridge) -> None:
+        bridge.moved.clear()
         try:
             found = await bridge.port.standings()
         except BridgeUnreachableError as error:
@@ -152,42 +187,64 @@ class Moving:
             return
         self._metrics.bridge_up.labels(name).set(1)
         bridge.failures, bridge.trouble = 0, None
-        before, bridge.standings = bridge.standings, found
-        for service, standing in found.items():
+        # What our own requests were answered meanwhile is newer than this answer may be.
+        own = {service: one for service, one in bridge.standings.items() if service in bridge.moved}
+        before, bridge.standings = bridge.standings, {**found, **own}
+        for service, standing in bridge.standings.items():
             if service not in before or before[service].stage != standing.stage:
                 self._moved(name, service)
 
-    async def _deal(self, bridge: _Bridge, stale: Cutover) -> bool:
-        """Send what a Cutover asks for, and show how things stand; return whether the service may have moved."""
-        cutover = self._world.cutovers.get(stale.key)
-        if cutover is None:
-            return False
+    def _begin(self, tasks: asyncio.TaskGroup, bridge: _Bridge, cutover: Cutover) -> None:
+        """Deal with a Cutover beside all others, so that a slow answer about one holds up no other."""
         track = self._track(cutover)
+        if not track.busy:
+            track.busy = True
+            tasks.create_task(self._take(tasks, bridge, cutover.key, track), name=f"deal with {cutover.key}")
+
+    async def _take(self, tasks: asyncio.TaskGroup, bridge: _Bridge, key: Key, track: _Track) -> None:
+        cutover = self._world.cutovers.get(key)
+        try:
+            if cutover is not None and cutover.uid == track.uid:
+                await self._deal(tasks, bridge, cutover, track)
+        except Exception:
+            # A fault of ours: the next look may do better, and other Cutovers must not suffer.
+            logger.exception("Cutover %s could not be dealt with", key)
+        finally:
+            track.busy = False
+        if cutover is not None and self._overtaken(cutover):
+            bridge.wake.set()
+
+    def _overtaken(self, cutover: Cutover) -> bool:
+        """Return whether a Cutover asks for something else meanwhile."""
+        current = self._world.cutovers.get(cutover.key)
+        return current is not None and (current.uid, current.generation) != (cutover.uid, cutover.generation)
+
+    async def _deal(self, tasks: asyncio.TaskGroup, bridge: _Bridge, cutover: Cutover, track: _Track) -> None:
+        """Send what a Cutover asks for, and show how things stand."""
         if track.answer is not None:
             # The status may not have it yet, if it could not be written.
             cutover = replace(cutover, status={**cutover.status, "request": track.answer})
         elder = self._world.elder_cutover(cutover)
-        standing = bridge.standings.get(cutover.service)
         trouble = bridge.trouble
-        if trouble is None and standing is None:
+        if trouble is None and cutover.service not in bridge.standings:
             known = ", ".join(sorted(bridge.standings)) or "none"
             trouble = Trouble(
                 "ServiceUnknown", f"the bridge {cutover.bridge} has no service {cutover.service!r}; it has: {known}"
             )
-        moved = False
-        if elder is None and trouble is None and standing is not None:
-            done = await self._request(bridge, cutover, track)
-            moved, trouble = done is not None, track.trouble
-            if done is None:
-                await self._inquire(bridge, cutover, track, standing)
-            elif not done.repeated:
-                after = done.after
-                standing = replace(
-                    standing, stage=after.stage, percent=after.percent, hold=after.hold, epoch=after.epoch
-                )
-                bridge.standings = {**bridge.standings, cutover.service: standing}
+        if elder is not None:
+            if requests.asked(cutover):
+                track.answer = taken(cutover, elder, self._clock())
+        elif trouble is None:
+            if await self._request(bridge, cutover, track):
+                bridge.wake.set()
+            else:
+                self._inquire(tasks, bridge, cutover, track)
+                if track.asked_epoch != bridge.standings[cutover.service].epoch and not self._news(cutover, track):
+                    # Who moved it is to be said with it.
+                    return
+            trouble = track.trouble
         known_now = Known(
-            standing=standing,
+            standing=bridge.standings.get(cutover.service),
             move=track.move,
             outlook=track.outlook,
             step=track.step,
@@ -195,49 +252,117 @@ class Moving:
             elder=elder,
         )
         await self._show(cutover, track, known_now)
-        return moved
 
-    async def _request(self, bridge: _Bridge, cutover: Cutover, track: _Track) -> Done | None:
-        """Make the request that the spec asks for, if there is one; return what came of it, if it was carried out."""
-        now = self._clock()
-        if (track.answer or {}).get("generation") == cutover.generation or requests.settled(cutover):
-            track.trouble = None
-            return None
-        if (request := requests.asked(cutover)) is None:
-            track.answer = nothing_asked(cutover, now)
-            return None
-        if now < track.retry_at:
-            return None
+    async def _request(self, bridge: _Bridge, cutover: Cutover, track: _Track) -> bool:
+        """Make the requests that the spec asks for, if there are any; return whether one of them was carried out."""
+        if track.tried != cutover.generation:
+            # What is asked for now is not to wait for what was tried before.
+            track.tried, track.failures, track.retry_at, track.trouble = cutover.generation, 0, -math.inf, None
+        if requests.settled(cutover):
+            return False
+        wanted = requests.asked(cutover)
+        if not wanted:
+            track.answer = nothing_asked(cutover, self._clock())
+            return False
+        if self._clock() < track.retry_at and wanted[0].action != "kill":
+            return False
+        track.answer = requests.with_sent(cutover)
+        remembered = asyncio.ensure_future(self._remember(cutover, track))
+        made: list[tuple[Asked, Done]] = []
         try:
-            done = await bridge.port.transition(cutover.service, requests.body_of(cutover, request))
+            for request in wanted:
+                body = requests.body_of(cutover, request, first=not made)
+                done = await bridge.port.transition(cutover.service, body)
+                made.append((request, done))
+                self._stand(bridge, cutover, done)
+                if len(made) < len(wanted) and self._overtaken(cutover):
+                    # What comes next is compared with what was asked before, and with what was sent of this.
+                    return True
         except RequestRefusedError as error:
-            track.answer = refused(cutover, request, error, self._clock())
-            self._answered(cutover, track, "Refused")
-            await self._tell(cutover, Notice("Warning", "TransitionRefused", str(track.answer["message"])))
-            return None
+            answer = refused(cutover, made, wanted[len(made) :], error, self._clock())
         except BridgeUnreachableError as error:
-            track.failures += 1
-            track.retry_at = self._clock() + _pause(track.failures)
-            track.trouble = Trouble(error.reason, f"{request.words} is tried again: {error}")
-            bridge.failures = max(bridge.failures, 1)
-            logger.warning("Cutover %s: %s", cutover.key, track.trouble.message)
-            return None
-        track.answer = applied(cutover, request, done, self._clock())
-        self._answered(cutover, track, "Applied")
-        await self._tell(cutover, Notice("Normal", "TransitionRequested", str(track.answer["message"])))
-        return done
+            self._try_again(bridge, cutover, track, wanted[len(made)], error)
+            return bool(made)
+        else:
+            answer = applied(cutover, made, self._clock())
+        finally:
+            # Or the status would forget the answer again.
+            await remembered
+        await self._answered(cutover, track, answer, len(made))
+        return bool(made)
 
-    def _answered(self, cutover: Cutover, track: _Track, outcome: str) -> None:
-        track.failures, track.retry_at, track.trouble = 0, -math.inf, None
+    def _stand(self, bridge: _Bridge, cutover: Cutover, done: Done) -> None:
+        """Take in where a request led; one that was carried out before says nothing of now."""
+        standing = bridge.standings.get(cutover.service)
+        if done.repeated or standing is None:
+            return
+        after = done.after
+        now = replace(standing, stage=after.stage, percent=after.percent, hold=after.hold, epoch=after.epoch)
+        bridge.standings = {**bridge.standings, cutover.service: now}
+        bridge.moved.add(cutover.service)
+        if now.stage != standing.stage:
+            self._moved(cutover.bridge, cutover.service)
+
+    def _try_again(
+        self, bridge: _Bridge, cutover: Cutover, track: _Track, request: Asked, error: BridgeUnreachableError
+    ) -> None:
+        track.failures += 1
+        pause = _pause(track.failures)
+        track.retry_at = self._clock() + pause
+        track.trouble = Trouble(error.reason, f"{request.words} is tried again: {error}")
+        asyncio.get_running_loop().call_later(pause, bridge.wake.set)
+        logger.warning("Cutover %s: %s", cutover.key, track.trouble.message)
+
+    async def _answered(self, cutover: Cutover, track: _Track, answer: Mapping[str, Any], made: int) -> None:
+        """Take in what became of the requests of a spec, of which so many were carried out, and tell people."""
+        track.answer, track.trouble = answer, None
         track.outlook_at = -math.inf
-        self._metrics.cutover_requests.labels(cutover.key.namespace, cutover.key.name, outcome).inc()
+        refusals = int(answer["outcome"] == "Refused")
+        if self._tracks.get(cutover.key) is track:
+            # Otherwise it went meanwhile, and its series with it.
+            for outcome, count in (("Applied", made), ("Refused", refusals)):
+                self._metrics.cutover_requests.labels(cutover.key.namespace, cutover.key.name, outcome).inc(count)
+        if refusals:
+            await self._tell(cutover, Notice("Warning", "TransitionRefused", str(answer["message"])))
+        else:
+            await self._tell(cutover, Notice("Normal", "TransitionRequested", str(answer["message"])))
 
-    async def _inquire(self, bridge: _Bridge, cutover: Cutover, track: _Track, standing: Standing) -> None:
+    async def _remember(self, cutover: Cutover, track: _Track) -> None:
+        """Write into the status what is being sent: the process may end before there is an answer."""
+        current = self._world.cutovers.get(cutover.key)
+        if current is None or current.uid != cutover.uid:
+            return
+        if patch := merge_patch(current.status, {**current.status, "request": track.answer}):
+            await self._write(current, patch)
+
+    def _news(self, cutover: Cutover, track: _Track) -> bool:
+        """Return whether the status does not have yet what became of the last request."""
+        current = self._world.cutovers.get(cutover.key, cutover)
+        return track.trouble is not None or track.answer not in (None, current.status.get("request"))
+
+    def _inquire(self, tasks: asyncio.TaskGroup, bridge: _Bridge, cutover: Cutover, track: _Track) -> None:
+        """Learn what there is to know besides, while requests go on."""
+        standing = bridge.standings[cutover.service]
+        if track.inquiry is not None and not track.inquiry.done():
+            if track.inquiry_epoch == standing.epoch:
+                return
+            track.inquiry.cancel()
+        inquiry = self._ask(bridge, cutover, track, standing)
+        track.inquiry = tasks.create_task(inquiry, name=f"ask about {cutover.key}")
+        track.inquiry_epoch = standing.epoch
+
+    async def _ask(self, bridge: _Bridge, cutover: Cutover, track: _Track, standing: Standing) -> None:
         """Learn who moved the service last, and what its next step would take."""
+        before = (track.outlook, track.step)
         now = self._clock()
         try:
             if track.move is None or track.move.epoch != standing.epoch:
-                track.move = await bridge.port.last_move(cutover.service)
+                try:
+                    track.move = await bridge.port.last_move(cutover.service)
+                finally:
+                    if track.asked_epoch != standing.epoch:
+                        track.asked_epoch = standing.epoch
+                        bridge.wake.set()
             step = next_step(standing)
             if step is None:
                 track.outlook = None
@@ -250,6 +375,10 @@ class Moving:
             track.step = step_words(*(next_step(standing) or (None, None)))
         except BridgeUnreachableError as error:
             logger.info("Cutover %s: %s", cutover.key, error)
+        except Exception:
+            logger.exception("Cutover %s could not be asked about", cutover.key)
+        if (track.outlook, track.step) != before:
+            bridge.wake.set()
 
     async def _show(self, cutover: Cutover, track: _Track, known: Known) -> None:
         """Write the status where it says something new, and tell people what happened."""
@@ -260,14 +389,7 @@ class Moving:
         status = status_of(current, answer, known, self._clock())
         self._metrics.cutover_in_sync.labels(current.key.namespace, current.key.name).set(in_sync(status))
         patch = merge_patch(current.status, status)
-        if not patch:
-            return
-        try:
-            found = await self._kubernetes.patch_status(CUTOVERS, current.key, current.uid, patch)
-        except KubernetesError as error:
-            logger.warning("the status of Cutover %s could not be written: %s", current.key, error)
-            if error.gone:
-                self._world.forget(CUTOVERS, current.key)
+        if not patch or not await self._write(current, patch):
             return
         for name in ("InSync", "BridgeReachable"):
             new, old = condition_of(status, name), condition_of(current.status, name)
@@ -275,13 +397,36 @@ class Moving:
             told = name != "InSync" or reason == "OutOfSync"
             if told and new.get("status") == "False" and old.get("reason") != new.get("reason"):
                 await self._tell(current, Notice("Warning", reason, str(new["message"])))
-        self._world.see(CUTOVERS, None, found)
+
+    async def _write(self, cutover: Cutover, patch: Mapping[str, Any]) -> bool:
+        """Change a status; return whether that was possible."""
+        try:
+            found = await self._kubernetes.patch_status(CUTOVERS, cutover.key, cutover.uid, patch)
+        except KubernetesError as error:
+            logger.warning("the status of Cutover %s could not be written: %s", cutover.key, error)
+            if error.gone:
+                self._world.forget(CUTOVERS, cutover.key)
+            return False
+        current = self._world.cutovers.get(cutover.key)
+        if current is not None and current.uid == cutover.uid:
+            self._world.see(CUTOVERS, None, found)
+        return True
 
     def _track(self, cutover: Cutover) -> _Track:
+        """Return what is kept of a Cutover that is known."""
         track = self._tracks.get(cutover.key)
         if track is None or track.uid != cutover.uid:
+            self._forget(cutover.key)
             track = self._tracks[cutover.key] = _Track(cutover.uid)
+            for outcome in ("Applied", "Refused"):
+                # A counter that is born with its first request never rises.
+                self._metrics.cutover_requests.labels(cutover.key.namespace, cutover.key.name, outcome)
         return track
+
+    def _forget(self, key: Key) -> None:
+        track = self._tracks.pop(key, None)
+        if track is not None and track.inquiry is not None:
+            track.inquiry.cancel()
 
     async def _tell(self, cutover: Cutover, notice: Notice) -> None:
         await self._recorder.tell(CUTOVERS, cutover.key, cutover.uid, notice)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from lagscaler.kubernetes.kinds import CONSUMERS, OWN, SCALED_OBJECTS, Kind, wat
 from lagscaler.kubernetes.watch import watch
 from lagscaler.metrics import Metrics
 from lagscaler.resources.reading import Key, key_of
-from lagscaler.settings import BridgeSettings, Settings, SettingsError, read_settings
+from lagscaler.settings import BridgeSettings, Settings, SettingsError, parse_settings, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +48,9 @@ class Operator:
         """Raise SettingsError when the file cannot be used; later changes that cannot be used are logged and left."""
         self._path = path
         self._address = (host, port)
-        self._settings = read_settings(path)
-        self._text = path.read_text(encoding="utf-8")
+        self._text: str | None = read_text(path)
+        """The last one that was looked at; None after the file could not be read."""
+        self._settings = parse_settings(self._text, str(path))
         self._metrics = Metrics(__version__)
         self._world = World(self._changed)
         self._api = KubernetesApi(self._count)
@@ -124,6 +124,14 @@ class Operator:
 
     async def _sync(self) -> bool:
         """List everything; return whether that was possible."""
+        try:
+            return await self._list()
+        except Exception:
+            # A fault of ours: the next list may do better.
+            logger.exception("what was listed could not be taken in")
+            return False
+
+    async def _list(self) -> bool:
         kinds = []
         for kind in watched(scaled_objects=self._settings.scaled_objects):
             before = self._world.keys(kind)
@@ -214,18 +222,20 @@ class Operator:
     async def _follow_settings(self) -> None:
         while True:
             await asyncio.sleep(SETTINGS_EVERY)
-            with suppress(OSError, UnicodeDecodeError):
-                if (text := self._path.read_text(encoding="utf-8")) == self._text:
-                    continue
-                self._text = text
+            before, self._text = self._text, None
             try:
-                new = read_settings(self._path)
+                self._text = read_text(self._path)
+                if self._text == before:
+                    continue
+                new = parse_settings(self._text, str(self._path))
             except SettingsError as error:
-                logger.error("the settings stay as they were: %s", error)  # noqa: TRY400 - the sentence has it all
+                if (before, self._text) != (None, None):
+                    logger.error("the settings stay as they were: %s", error)  # noqa: TRY400 - the sentence has it all
                 self._metrics.settings_valid.set(0)
                 continue
             old, self._settings = self._settings, new
-            logger.info("the settings of %s changed", self._path)
+            if old != new:
+                logger.info("the settings of %s changed", self._path)
             self._apply(old, new)
             if (old.namespaces, old.scaled_objects) != (new.namespaces, new.scaled_objects):
                 for kind in self._kinds:
@@ -237,7 +247,7 @@ class Operator:
 
     def _apply(self, old: Settings, new: Settings) -> None:
         """Bring samplers and bridges in line with new settings."""
-        valid = True
+        self._world.settings = new
         for name in {*old.clusters, *new.clusters}:
             if old.clusters.get(name) == new.clusters.get(name):
                 continue
@@ -249,16 +259,17 @@ class Operator:
                     self._scaling.samplers[name] = self._samplers[name] = Sampler(cluster)
                 except SettingsError as error:
                     logger.error("the Kafka cluster %s cannot be used: %s", name, error)  # noqa: TRY400
-                    valid = False
         for name in {*old.bridges, *new.bridges}:
             if old.bridges.get(name) == new.bridges.get(name):
                 continue
             if (follower := self._followers.pop(name, None)) is not None:
                 follower[1].cancel()
+            if name not in new.bridges:
+                # Of one that is only reached otherwise, what is known of its services still holds.
                 self._moving.drop(name)
             if (bridge := new.bridges.get(name)) is not None:
                 self._followers[name] = (bridge, asyncio.create_task(self._follow(bridge), name=f"bridge {name}"))
-        self._metrics.settings_valid.set(valid)
+        self._metrics.settings_valid.set(new.clusters.keys() <= self._samplers.keys())
         for key in tuple(self._world.consumers):
             self._scaling.changed(key)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,7 +23,7 @@ from lagscaler.metrics import Metrics
 from lagscaler.policy.decide import decide
 from lagscaler.policy.document import worth_saving
 from lagscaler.policy.history import History
-from lagscaler.policy.model import Sample, State
+from lagscaler.policy.model import PartitionState, Sample, Spec, State
 from lagscaler.resources.conditions import merge_patch
 from lagscaler.resources.consumer import KafkaConsumer
 from lagscaler.resources.reading import Key, version_of
@@ -51,6 +52,8 @@ class Track:
     held: Held
     due: float
     look: Look | None = None
+    basis: tuple[Spec, State] | None = None
+    """What the last decision was made of, besides the history."""
     busy: bool = False
     """Whether a look at Kafka is under way."""
     planned: Mapping[str, Any] | None = None
@@ -88,6 +91,8 @@ class Scaling:
         self._clock = clock
         self._tracks: dict[Key, Track] = {}
         self._changed: set[Key] = set()
+        self._faulty: dict[Key, int] = {}
+        """Consumers that were found to be beyond what we can deal with, with the version at which that was logged."""
         self._wake = asyncio.Event()
         self.alive_at = clock()
         """When the loop that looks who is due last did so."""
@@ -97,10 +102,13 @@ class Scaling:
         self._changed.add(key)
         self._wake.set()
 
-    def recall(self, key: Key) -> tuple[KafkaConsumer, Sequence[Sample], State] | None:
-        """Return what decisions on a consumer are made of, None when there is no such consumer."""
+    def recall(self, key: Key) -> tuple[Spec, Sequence[Sample], State] | None:
+        """Return what the last decision on a consumer was made of, None when there is no such consumer."""
         consumer, track = self._world.consumers.get(key), self._tracks.get(key)
-        return (consumer, track.history, track.state) if consumer and track else None
+        if consumer is None or track is None:
+            return None
+        spec, state = track.basis or (floor(consumer, self._stage(consumer)), track.state)
+        return spec, track.history, state
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -123,15 +131,29 @@ class Scaling:
     async def _settle(self, key: Key) -> None:
         """Bring a consumer in line with what is known, without a new look at Kafka."""
         consumer = self._world.consumers.get(key)
-        if consumer is None:
-            self._tracks.pop(key, None)
-            self._metrics.forget_consumer(key.namespace, key.name)
+        if consumer is not None:
+            await self._deal(consumer)
             return
+        self._faulty.pop(key, None)
+        if (track := self._tracks.pop(key, None)) is not None:
+            # What is under way would make the series again.
+            async with track.lock:
+                pass
+        if key not in self._world.consumers:
+            self._metrics.forget_consumer(key.namespace, key.name)
+
+    async def _deal(self, consumer: KafkaConsumer, track: Track | None = None) -> None:
+        """Carry out what is to be done about a consumer; with its track, that was just decided on."""
         try:
-            await self._carry_out(consumer, self._track(consumer), fresh=False)
-        except Exception:
-            # A fault of ours: the next look may do better, and other resources must not suffer.
-            logger.exception("KafkaConsumer %s could not be dealt with", key)
+            await self._carry_out(consumer, track or self._track(consumer), fresh=track is not None)
+        except Exception:  # noqa: BLE001 - it is logged
+            self._fault(consumer)
+
+    def _fault(self, consumer: KafkaConsumer) -> None:
+        """Log a fault of ours, once for each version: the next look may do better, and others must not suffer."""
+        if self._faulty.get(consumer.key) != consumer.version:
+            self._faulty[consumer.key] = consumer.version
+            logger.exception("KafkaConsumer %s could not be dealt with", consumer.key)
 
     def _track(self, consumer: KafkaConsumer) -> Track:
         """Return what is kept of a consumer, made anew when it is about something else now."""
@@ -154,22 +176,34 @@ class Scaling:
         """Return whom to look at now, by cluster, and when they are due next: all of one period at the same time."""
         found: dict[str, list[KafkaConsumer]] = {}
         for key, consumer in self._world.consumers.items():
-            track = self._tracks.get(key)
-            if track is None or track.about != memory.subject(consumer):
-                track = self._track(consumer)
-            period = consumer.policy.poll
-            if track.due > now + period:
-                # The clock was set back, or the period became shorter.
-                track.due = now
-            if track.busy or track.due > now:
+            try:
+                track = self._due_now(consumer, now)
+            except Exception:  # noqa: BLE001 - it is logged
+                self._fault(consumer)
                 continue
-            track.due = (math.floor(now / period) + 1) * period
-            if consumer.cluster in self.samplers and self._world.target_of(consumer) is not None:
+            if track is None:
+                continue
+            usable = consumer.cluster in self.samplers and self._world.may_use_cluster(consumer)
+            if usable and self._world.target_of(consumer) is not None:
                 track.busy = True
                 found.setdefault(consumer.cluster, []).append(consumer)
             else:
                 self.changed(key)
         return found
+
+    def _due_now(self, consumer: KafkaConsumer, now: float) -> Track | None:
+        """Return what is kept of a consumer that is due, which is not due again for a period; None when it is not."""
+        track = self._tracks.get(consumer.key)
+        if track is None or track.about != memory.subject(consumer):
+            track = self._track(consumer)
+        period = consumer.policy.poll
+        if track.due > now + period:
+            # The clock was set back, or the period became shorter.
+            track.due = now
+        if track.busy or track.due > now:
+            return None
+        track.due = (math.floor(now / period) + 1) * period
+        return track
 
     async def _look(self, cluster: str, consumers: list[KafkaConsumer], due: float) -> None:
         """Look at Kafka for some consumers of one cluster, and decide on each."""
@@ -178,14 +212,14 @@ class Scaling:
             requests = [self._request(consumer, began) for consumer in consumers]
             readings = await self.samplers[cluster].sample(requests)
             self._metrics.sample_seconds.labels(cluster).observe(max(0.0, self._clock() - began))
-            writes = []
-            for number, consumer in enumerate(consumers):
-                if number % TURN == TURN - 1:
+            decided = []
+            for number, consumer in enumerate(consumers, 1):
+                if (reading := readings.get(consumer.key)) is not None and (track := self._decide(consumer, reading)):
+                    decided.append((consumer, track))
+                if number % TURN == 0:
                     await asyncio.sleep(0)
-                if (reading := readings.get(consumer.key)) is not None:
-                    writes.append(self._decide(consumer, reading))
             self._metrics.decision_delay_seconds.labels(cluster).observe(max(0.0, self._clock() - due))
-            await asyncio.gather(*writes)
+            await asyncio.gather(*(self._deal(consumer, track) for consumer, track in decided))
         except Exception:
             # A fault of ours: the next look may do better, and other clusters must not suffer.
             logger.exception("the look at the Kafka cluster %s failed", cluster)
@@ -210,22 +244,27 @@ class Scaling:
             want_times,
         )
 
-    async def _decide(self, consumer: KafkaConsumer, reading: Reading) -> None:
-        key = consumer.key
+    def _decide(self, consumer: KafkaConsumer, reading: Reading) -> Track | None:
+        """Decide on a consumer; return what is kept of it, None when there is nothing to carry out."""
         # What was asked for may have changed, or gone, while Kafka was asked.
-        current = self._world.consumers.get(key)
+        current = self._world.consumers.get(consumer.key)
         if current is None or memory.subject(current) != memory.subject(consumer):
-            return
+            return None
         target = self._world.target_of(current)
         if target is None:
-            return
-        track = self._track(current)
-        track.history.add(reading.sample(target.replicas, target.ready))
-        decision = decide(track.history, floor(current, self._stage(current)), track.state)
+            return None
+        try:
+            track = self._track(current)
+            track.history.add(reading.sample(target.replicas, target.ready))
+            track.basis = spec, state = floor(current, self._stage(current)), track.state
+            decision = decide(track.history, spec, state)
+        except Exception:  # noqa: BLE001 - it is logged
+            self._fault(current)
+            return None
         track.state = decision.state
         track.look = Look(decision, reading.gaps, len(reading.partitions))
         self._count(current, track, reading.at)
-        await self._carry_out(current, track, fresh=True)
+        return track
 
     async def _carry_out(self, consumer: KafkaConsumer, track: Track, *, fresh: bool) -> None:
         """Write what is to be written; what fails is tried again at the next look."""
@@ -260,10 +299,12 @@ class Scaling:
             scale = await self._kubernetes.scale(target.key, replicas)
         except KubernetesError as error:
             logger.warning("KafkaConsumer %s: %s → %d failed: %s", consumer.key, target.replicas, replicas, error)
+            self._refused(consumer, track, str(error) if error.refused else track.held.refused)
             track.held = replace(track.held, unsure=True)
-            if error.gone:
+            if error.status == 404:
                 self._world.forget(DEPLOYMENTS, target.key)
             return False
+        self._refused(consumer, track, "")
         version = max(version_of(scale), target.version)
         self._world.scaled(replace(target, replicas=replicas, version=version, writer=""))
         names = (consumer.key.namespace, consumer.key.name)
@@ -274,6 +315,13 @@ class Scaling:
         if planned.scaled is not None:
             await self._tell(consumer, planned.scaled)
         return True
+
+    def _refused(self, consumer: KafkaConsumer, track: Track, sentence: str) -> None:
+        """Hold on to what the API server said against the last write; empty: nothing."""
+        if bool(sentence) != bool(track.held.refused):
+            # The status that is about to be written does not know it.
+            self.changed(consumer.key)
+        track.held = replace(track.held, refused=sentence)
 
     async def _show(self, consumer: KafkaConsumer, track: Track, status: Mapping[str, Any], *, at_once: bool) -> bool:
         """Write the status where it says something new, figures alone not too often; return whether it was written."""
@@ -301,11 +349,14 @@ class Scaling:
             claims=self._world.claims_on(consumer),
             elder=self._world.elder(consumer),
             cluster_known=consumer.cluster in self.samplers,
+            admitted=self._world.may_use_cluster(consumer),
             stage=self._stage(consumer),
         )
 
     def _stage(self, consumer: KafkaConsumer) -> str | None:
         if consumer.service is None or consumer.bridge is None:
+            return None
+        if not self._world.may_use_bridge(consumer.key.namespace, consumer.bridge):
             return None
         return self._stage_of(consumer.bridge, consumer.service)
 
@@ -332,6 +383,12 @@ class Scaling:
         if decision.behind > consumer.policy.latency:
             metrics.slo_violation_seconds.labels(*names).inc(max(0.0, since))
         track.sampled_at = at
+        if look.partitions:
+            # Where nothing was seen, what was seen last stands.
+            states = Counter(decision.partitions.values())
+            states[PartitionState.OK] = look.partitions - states.total()
+            for state in PartitionState:
+                metrics.partitions.labels(*names, str(state)).set(states[state])
         metrics.metrics_fresh.labels(*names).set(not look.gaps)
         metrics.slo_seconds.labels(*names).set(consumer.policy.latency)
 
@@ -344,7 +401,5 @@ class Scaling:
             metrics.replicas.labels(*names).set(target.replicas)
         if "desiredReplicas" in status:
             metrics.desired_replicas.labels(*names).set(status["desiredReplicas"])
-        for state in ("lagging", "stalled", "hot"):
-            metrics.partitions.labels(*names, state).set((status.get("partitions") or {}).get(state, 0))
         ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
         metrics.ready.labels(*names).set(ready)

@@ -28,6 +28,8 @@ class Surroundings:
     """An older KafkaConsumer of the same Deployment."""
     cluster_known: bool = True
     """Whether the settings have its Kafka cluster."""
+    admitted: bool = True
+    """Whether its namespace may use that cluster."""
     stage: str | None = None
     """Of the service that it serves; None when there is none, or it is not known."""
 
@@ -40,6 +42,12 @@ def obstacle(consumer: KafkaConsumer, around: Surroundings, *, off: bool) -> Obs
             "ClusterUnknown",
             f"the operator's settings have no Kafka cluster {consumer.cluster!r};"
             " correct spec.cluster, or add it there",
+        )
+    if not around.admitted:
+        return Obstacle(
+            "ClusterUnknown",
+            f"the namespace {consumer.key.namespace} may not use the Kafka cluster {consumer.cluster!r};"
+            f" it may once clusters.{consumer.cluster}.namespaces of the operator's settings names it",
         )
     if around.target is None:
         return Obstacle(
@@ -64,6 +72,13 @@ def obstacle(consumer: KafkaConsumer, around: Surroundings, *, off: bool) -> Obs
             f" kubectl scale deployment {name} --replicas=1",
         )
     return None
+
+
+def refusal(consumer: KafkaConsumer, sentence: str) -> Obstacle:
+    """Return what stands in the way when the API server refused the last write of replicas in these words."""
+    return Obstacle(
+        "ScaleRefused", f"the API server refuses to scale the Deployment {consumer.target}: {sentence.rstrip('.')}"
+    )
 
 
 def switched_off(consumer: KafkaConsumer, target: Target | None, desired: int | None, *, before: bool) -> bool:

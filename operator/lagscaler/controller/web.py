@@ -43,11 +43,11 @@ def application(
         found = scaling.recall(Key(request.match_info["namespace"], request.match_info["name"]))
         if found is None:
             return web.json_response({"error": "there is no such KafkaConsumer"}, status=404)
-        consumer, samples, state = found
+        spec, samples, state = found
         return web.json_response(
             {
-                "spec": spec_document(consumer.policy),
-                "state": state_document(state),
+                "spec": spec_document(spec),
+                "state": state_document(state, exact=True),
                 "history": [sample_document(sample) for sample in samples],
             }
         )

@@ -11,6 +11,7 @@ from lagscaler.resources.consumer import KafkaConsumer, parse_consumer
 from lagscaler.resources.cutover import Cutover, parse_cutover
 from lagscaler.resources.reading import InvalidResourceError, Key, key_of
 from lagscaler.resources.target import Claim, Target, parse_claim, parse_target
+from lagscaler.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class World:
         self.consumers: dict[Key, KafkaConsumer] = {}
         self.cutovers: dict[Key, Cutover] = {}
         self.targets: dict[Key, Target] = {}
+        self.settings = Settings()
+        """Which namespaces may use what; whoever reads the settings puts them here."""
         self._claims: dict[tuple[str, Key], Claim] = {}
         self._claims_of: dict[Key, set[tuple[str, Key]]] = {}
         self._consumers_of: dict[Key, set[Key]] = {}
@@ -87,10 +90,27 @@ class World:
         first = min(rivals, key=lambda one: one.seniority, default=consumer)
         return None if first.key == consumer.key else first
 
+    def may_use_cluster(self, consumer: KafkaConsumer) -> bool:
+        """Return whether the settings have a consumer's Kafka cluster, for its namespace too."""
+        found = self.settings.clusters.get(consumer.cluster)
+        return found is not None and found.admits(consumer.key.namespace)
+
+    def may_use_bridge(self, namespace: str, name: str) -> bool:
+        """Return whether the settings have a bridge, for that namespace too."""
+        found = self.settings.bridges.get(name)
+        return found is not None and found.admits(namespace)
+
     def elder_cutover(self, cutover: Cutover) -> Cutover | None:
-        """Return the oldest Cutover of the same service of the same bridge, None when it is this one."""
+        """
+        Return the oldest Cutover of the same service of the same bridge, None when it is this one.
+
+        One whose namespace may not use the bridge does not count, or a stranger's could keep out the owner's.
+        """
         rivals = (
-            one for one in self.cutovers.values() if (one.bridge, one.service) == (cutover.bridge, cutover.service)
+            one
+            for one in self.cutovers.values()
+            if (one.bridge, one.service) == (cutover.bridge, cutover.service)
+            and self.may_use_bridge(one.key.namespace, one.bridge)
         )
         first = min(rivals, key=lambda one: one.seniority, default=cutover)
         return None if first.key == cutover.key else first

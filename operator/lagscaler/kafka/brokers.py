@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from lagscaler.kafka.calls import Call, Metadata, Node, metadata
 from lagscaler.kafka.connection import Connection, Unreachable
 from lagscaler.kafka.credentials import Credentials, LoginRefused
-from lagscaler.settings import ClusterSettings, SettingsError
+from lagscaler.settings import Address, ClusterSettings, addresses
 
 T = TypeVar("T")
 
@@ -19,10 +20,6 @@ logger = logging.getLogger(__name__)
 
 ATTEMPT = 3.0
 """Seconds for one question to one broker, or for connecting to it."""
-
-DEFAULT_PORT = 9092
-
-Address = tuple[str, int]
 
 
 class Brokers:
@@ -36,19 +33,21 @@ class Brokers:
         """`attempt` is in seconds; raises SettingsError for bootstrap servers that are not `host:port`."""
         self._credentials = Credentials(settings)
         self._attempt = attempt
-        self._bootstrap = addresses(settings)
+        self._bootstrap = addresses(settings.bootstrap_servers, f"cluster {settings.name}")
         self._nodes: dict[int, Node] = {}
         self._connections: dict[Address, Connection] = {}
         self._opening: dict[Address, asyncio.Lock] = {}
         self._failed_at: dict[Address, float] = {}
+        self._refused: dict[Address, tuple[float, Unreachable | LoginRefused]] = {}
+        """When a connection could last not be made, and why."""
+        self._closed = False
 
     async def refresh(self) -> None:
         """Connect anew where that is due: the credentials changed, or a login is about to expire."""
-        changed = self._credentials.changed()
-        if changed:
+        if self._credentials.changed():
             logger.info("the credentials of Kafka cluster %s have changed", self._credentials.settings.name)
         for address, connection in list(self._connections.items()):
-            if changed or not connection.usable:
+            if not connection.usable:
                 connection.retire()
                 del self._connections[address]
 
@@ -93,7 +92,8 @@ class Brokers:
         return self._nodes.get(number)
 
     async def close(self) -> None:
-        """Close all connections; questions under way end with Unreachable."""
+        """Close all connections and make none any more; questions under way end with Unreachable."""
+        self._closed = True
         connections, self._connections = list(self._connections.values()), {}
         for connection in connections:
             await connection.close()
@@ -113,6 +113,7 @@ class Brokers:
         for address in addresses:
             self._opening.pop(address, None)
             self._failed_at.pop(address, None)
+            self._refused.pop(address, None)
             if address in self._connections:
                 self._connections.pop(address).retire()
 
@@ -139,39 +140,54 @@ class Brokers:
 
     def _failed(self, address: Address, error: Exception) -> None:
         """Remember a failure, and tell of the first one until the broker answers again."""
-        if address not in self._failed_at:
+        if address not in self._failed_at and not self._closed:
             logger.warning("Kafka: %s", error)
         self._failed_at[address] = time.monotonic()
 
     async def _connection(self, address: Address) -> Connection:
+        """Return a connection, made anew where none is usable; whoever waits meanwhile gets what came of that."""
+        began = time.monotonic()
         async with self._opening.setdefault(address, asyncio.Lock()):
+            self._check_open()
             present = self._connections.get(address)
             if present is not None and present.usable:
                 return present
             if present is not None:
                 present.retire()
                 del self._connections[address]
+            if address in self._refused and self._refused[address][0] > began:
+                raise self._refused[address][1].with_traceback(None)
             try:
                 opened = await Connection.open(*address, self._credentials, self._attempt)
             except (Unreachable, LoginRefused) as error:
                 self._failed(address, error)
+                self._refused[address] = (time.monotonic(), error)
                 raise
+            if self._closed:
+                await opened.close()
+            self._check_open()
             if self._failed_at.pop(address, None) is not None:
                 logger.info("Kafka: broker %s:%d answers again", *address)
+            self._refused.pop(address, None)
             self._connections[address] = opened
             return opened
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unreachable(f"the connections to cluster {self._credentials.settings.name} were closed")
 
-def addresses(settings: ClusterSettings) -> list[Address]:
-    """Return the bootstrap servers; raise SettingsError for what is not `host:port` or `[IPv6]:port`."""
-    found = []
-    for text in settings.bootstrap_servers.split(","):
-        host, colon, port = text.strip().rpartition(":")
-        if not colon:
-            host, port = port, str(DEFAULT_PORT)
-        if not host or not port.isascii() or not port.isdigit():
-            raise SettingsError(
-                f"cluster {settings.name}: {text.strip()!r} in bootstrapServers is not host:port, such as kafka:9092"
-            )
-        found.append((host.removeprefix("[").removesuffix("]"), int(port)))
-    return found
+
+@contextmanager
+def unless_silent(node: Node, silent: dict[Node, str]) -> Iterator[None]:
+    """
+    Ask a broker only once, if it does not answer: each further time costs as much time.
+
+    `silent` has the brokers that did not, with the sentence; raises Unreachable with it, without running the block.
+    """
+    if node in silent:
+        raise Unreachable(silent[node])
+    try:
+        yield
+    except Unreachable as error:
+        silent[node] = str(error)
+        raise

@@ -1,4 +1,9 @@
-"""One connection to one broker: many questions under way at once, each with its own time limit."""
+"""
+One connection to one broker: many questions under way at once.
+
+Each has its own time limit. Brokers answer in the order of the questions, so one that gets no answer in time ends the
+connection, and with it the others.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +45,21 @@ class Connection:
     """A connection that is open, and logged in; made by `open`. Its methods belong to one event loop."""
 
     def __init__(
-        self, where: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, credentials: Credentials
+        self,
+        where: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        credentials: Credentials,
+        generation: int,
     ) -> None:
+        """`generation` is that of the credentials when the connection began."""
         self.where = where
         self.timed_out = False
         """Whether the broker left a question without an answer, so that to ask it again would not do."""
         self._reader = reader
         self._writer = writer
         self._credentials = credentials
+        self._generation = generation
         self._waiting: dict[int, asyncio.Future[Reader]] = {}
         self._number = 0
         self._failure: Exception | None = None
@@ -64,12 +76,12 @@ class Connection:
         Raises Unreachable, and LoginRefused where the broker or the operator does not accept the other.
         """
         where = f"{host}:{port}"
-        context = credentials.context()
+        generation, context = credentials.generation, credentials.context()
         connection: Self | None = None
         try:
             async with asyncio.timeout(timeout):
                 reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=BUFFER)
-                connection = cls(where, reader, writer, credentials)
+                connection = cls(where, reader, writer, credentials, generation)
                 connection._versions = await connection.ask(versions(), timeout)
                 if credentials.settings.security_protocol.startswith("SASL_"):
                     await connection._log_in(timeout)
@@ -81,14 +93,18 @@ class Connection:
             raise _untrusted(where, error) from error
         except OSError as error:
             raise Unreachable(f"broker {where} cannot be connected to: {error.strerror or error}") from error
+        except (ValueError, OverflowError) as error:
+            # Of a name or a port that is none, whoever gave it.
+            raise Unreachable(f"broker {where} cannot be connected to: {error}") from error
         finally:
             if connection is not None:
                 await connection.close()
 
     @property
     def usable(self) -> bool:
-        """Whether a further question may be asked here."""
-        return self._failure is None and not self._retired and time.monotonic() < self._ends_at
+        """Whether a further question may be asked here, with the credentials as they are now."""
+        known = self._generation == self._credentials.generation
+        return self._failure is None and not self._retired and known and time.monotonic() < self._ends_at
 
     def speaks(self, api: int, version: int) -> bool:
         """Return whether the broker knows a version of an API."""
@@ -97,7 +113,7 @@ class Connection:
 
     async def ask(self, call: Call[T], timeout: float) -> T:
         """
-        Return the answer; raise Unreachable when none comes within `timeout` seconds.
+        Return the answer; raise Unreachable when none comes within `timeout` seconds, which ends the connection.
 
         Whoever is cancelled while he waits leaves the connection usable: his answer is thrown away.
         """

@@ -21,6 +21,8 @@ class Credentials:
 
     def __init__(self, settings: ClusterSettings) -> None:
         self.settings = settings
+        self.generation = 0
+        """How often files were seen to have been replaced."""
         self._read = self._marks()
         self._context: ssl.SSLContext | None = None
 
@@ -30,6 +32,7 @@ class Credentials:
         if marks == self._read:
             return False
         self._read, self._context = marks, None
+        self.generation += 1
         return True
 
     def password(self) -> str:
@@ -51,12 +54,13 @@ class Credentials:
             try:
                 self._context = ssl.create_default_context(cafile=settings.ca_file)
                 if settings.certificate_file is not None:
-                    self._context.load_cert_chain(settings.certificate_file, settings.key_file)
+                    # Without a password OpenSSL would ask for it at the terminal, and everything would wait.
+                    self._context.load_cert_chain(settings.certificate_file, settings.key_file, password="")
             except (OSError, ValueError) as error:
                 self._context = None
                 raise LoginRefused(
                     f"the certificates of cluster {settings.name} cannot be used: {error}; check caFile,"
-                    " certificateFile and keyFile"
+                    " certificateFile and keyFile, which must not be encrypted"
                 ) from error
         return self._context
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from lagscaler.kafka.brokers import Brokers
+from lagscaler.kafka.brokers import Brokers, unless_silent
 from lagscaler.kafka.calls import Call, Node
 from lagscaler.kafka.connection import Unreachable
 from lagscaler.kafka.credentials import LoginRefused
@@ -26,7 +26,7 @@ from lagscaler.kafka.groups import (
     find_coordinator,
     find_coordinators,
 )
-from lagscaler.kafka.problems import COORDINATOR_MOVES, GROUP_NOT_FOUND, Problem, of_group
+from lagscaler.kafka.problems import COORDINATOR_MOVES, GROUP_NOT_FOUND, UNSUPPORTED, Problem, of_group
 from lagscaler.policy.model import Gap
 
 A = TypeVar("A", Commits, Membership)
@@ -40,6 +40,9 @@ PAUSE = 0.25
 
 BATCH = 100
 """Groups in one question: an answer of some hundred kilobytes at most, as metadata goes."""
+
+OF_ANOTHER_PROTOCOL = frozenset({GROUP_NOT_FOUND, UNSUPPORTED})
+"""What is said of groups that KIP-848 does not have: the second by brokers that know it and have it switched off."""
 
 SINGLES = 20
 """Questions about single groups under way at once, for brokers that take no more than one each."""
@@ -59,8 +62,17 @@ class GroupView:
         kept = set(groups)
         self._coordinators = {group: node for group, node in self._coordinators.items() if group in kept}
 
-    async def commits(self, wanted: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, Commits | Problem]:
-        """Return what each group has committed for the partitions of topics that are asked for, or why not."""
+    async def commits(
+        self,
+        wanted: Mapping[str, Mapping[str, Sequence[int]]],
+        found: dict[str, Commits | Problem],
+        silent: dict[Node, str],
+    ) -> None:
+        """
+        Put into `found` what each group has committed for the partitions that are asked for, or why that is not known.
+
+        Each coordinator's groups are there as soon as it answers. `silent` as in `unless_silent`.
+        """
 
         async def ask(node: Node, groups: Sequence[str]) -> dict[str, Commits]:
             asked = [(group, wanted[group]) for group in groups]
@@ -68,26 +80,34 @@ class GroupView:
                 return await self._brokers.ask(node, fetch_commits(asked))
             return await self._singly(node, [fetch_commits_of_one(one) for one in asked])
 
-        return await self._asked(list(wanted), ask)
+        await self._ask(list(wanted), ask, found, silent)
 
-    async def members(self, groups: Sequence[str]) -> dict[str, Membership | Problem]:
-        """Return who belongs to each group, or why that is not known; a group that is not there has no members."""
+    async def members(
+        self, groups: Sequence[str], found: dict[str, Membership | Problem], silent: dict[Node, str]
+    ) -> None:
+        """
+        Put into `found` who belongs to each group, or why that is not known; a group that is not there has no members.
+
+        Each coordinator's groups are there as soon as it answers. `silent` as in `unless_silent`.
+        """
 
         async def ask(node: Node, batch: Sequence[str]) -> dict[str, Membership]:
-            found: dict[str, Membership] = {}
+            told: dict[str, Membership] = {}
             if await self._brokers.speaks(node, CONSUMER_GROUP_DESCRIBE, 0):
-                found = await self._brokers.ask(node, describe_consumer_groups(batch))
-            classic = [group for group in batch if group not in found or found[group].error == GROUP_NOT_FOUND]
-            return found | await self._brokers.ask(node, describe_groups(classic)) if classic else found
+                told = await self._brokers.ask(node, describe_consumer_groups(batch))
+            classic = [group for group in batch if group not in told or told[group].error in OF_ANOTHER_PROTOCOL]
+            return told | await self._brokers.ask(node, describe_groups(classic)) if classic else told
 
-        return await self._asked(groups, ask)
+        await self._ask(groups, ask, found, silent)
 
-    async def _asked(
-        self, groups: Sequence[str], ask: Callable[[Node, Sequence[str]], Awaitable[dict[str, A]]]
-    ) -> dict[str, A | Problem]:
+    async def _ask(
+        self,
+        groups: Sequence[str],
+        ask: Callable[[Node, Sequence[str]], Awaitable[dict[str, A]]],
+        found: dict[str, A | Problem],
+        silent: dict[Node, str],
+    ) -> None:
         """Put a question to the coordinator of each group, again where it has moved meanwhile."""
-        found: dict[str, A | Problem] = {}
-        silent: set[Node] = set()
         left = list(groups)
         for attempt in range(ROUNDS):
             if attempt:
@@ -99,29 +119,44 @@ class GroupView:
                     moved.append(group)
             batches: dict[Node, list[str]] = {}
             for group in left:
-                node = self._coordinators.get(group)
-                if node is not None and node not in silent:
+                if (node := self._coordinators.get(group)) is not None:
                     batches.setdefault(node, []).append(group)
-            answers = await asyncio.gather(
+            again = await asyncio.gather(
                 *(
-                    self._answer(node, batch[at : at + BATCH], ask)
+                    self._answer(node, batch[at : at + BATCH], ask, found, silent)
                     for node, batch in batches.items()
                     for at in range(0, len(batch), BATCH)
                 )
             )
-            for node, batch, answer in answers:
-                if isinstance(answer, Problem) and answer.gap is Gap.UNREACHABLE:
-                    silent.add(node)
-                for group in batch:
-                    one = answer if isinstance(answer, Problem) else answer.get(group)
-                    found[group], again = self._judged(group, one)
-                    if again:
-                        self._coordinators.pop(group, None)
-                        moved.append(group)
-            left = moved
+            left = moved + [group for one in again for group in one]
             if not left:
                 break
-        return found
+
+    async def _answer(
+        self,
+        node: Node,
+        groups: Sequence[str],
+        ask: Callable[[Node, Sequence[str]], Awaitable[dict[str, A]]],
+        found: dict[str, A | Problem],
+        silent: dict[Node, str],
+    ) -> list[str]:
+        """Put what a coordinator tells into `found`; return the groups to ask about again, another one perhaps."""
+        answer: dict[str, A] | Problem
+        try:
+            with unless_silent(node, silent):
+                answer = await ask(node, groups)
+        except LoginRefused as error:
+            answer = Problem(Gap.AUTHENTICATION, str(error))
+        except Unreachable as error:
+            answer = Problem(Gap.UNREACHABLE, f"the coordinator of the group did not answer: {error}")
+        again = []
+        for group in groups:
+            one = answer if isinstance(answer, Problem) else answer.get(group)
+            found[group], moved = self._judged(group, one)
+            if moved:
+                self._coordinators.pop(group, None)
+                again.append(group)
+        return again
 
     def _judged(self, group: str, answer: A | Problem | None) -> tuple[A | Problem, bool]:
         """Return an answer, or the problem that it is, and whether to ask again."""
@@ -132,16 +167,6 @@ class GroupView:
         if answer.error:
             return of_group(answer.error, group, self._user), answer.error in COORDINATOR_MOVES
         return answer, False
-
-    async def _answer(
-        self, node: Node, groups: list[str], ask: Callable[[Node, Sequence[str]], Awaitable[dict[str, A]]]
-    ) -> tuple[Node, list[str], dict[str, A] | Problem]:
-        try:
-            return node, groups, await ask(node, groups)
-        except LoginRefused as error:
-            return node, groups, Problem(Gap.AUTHENTICATION, str(error))
-        except Unreachable as error:
-            return node, groups, Problem(Gap.UNREACHABLE, f"the coordinator of the group did not answer: {error}")
 
     async def _locate(self, groups: Sequence[str]) -> dict[str, Problem]:
         """Find the coordinators that are not known; return what is in the way of that."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Self
 
-from lagscaler.kafka.brokers import Brokers
+from lagscaler.kafka.brokers import Brokers, unless_silent
 from lagscaler.kafka.calls import LogOffset, Metadata, Node, Topic, list_offsets
 from lagscaler.kafka.connection import Unreachable
 from lagscaler.kafka.credentials import LoginRefused
@@ -25,19 +25,21 @@ _ABSENT = Topic(UNKNOWN_TOPIC, {})
 class Logs:
     """Topics as the metadata has them, and offsets of their partitions; made by `look`."""
 
-    def __init__(self, brokers: Brokers, metadata: Metadata, user: str) -> None:
+    def __init__(self, brokers: Brokers, metadata: Metadata, user: str, silent: dict[Node, str]) -> None:
         self._brokers = brokers
         self._topics = dict(metadata.topics)
         self._user = user
+        self._silent = silent
 
     @classmethod
-    async def look(cls, brokers: Brokers, topics: Collection[str], user: str) -> Self:
+    async def look(cls, brokers: Brokers, topics: Collection[str], user: str, silent: dict[Node, str]) -> Self:
         """
         Ask for topics; sentences name `user`.
 
-        Raises Unreachable and LoginRefused.
+        `silent` are the brokers that did not answer in this poll, as `unless_silent` has them. Raises Unreachable and
+        LoginRefused.
         """
-        return cls(brokers, await brokers.metadata(sorted(topics)), user)
+        return cls(brokers, await brokers.metadata(sorted(topics)), user, silent)
 
     def partitions(self, topic: str) -> list[int] | Problem:
         """Return a topic's partitions, or why they are not known."""
@@ -47,16 +49,18 @@ class Logs:
         return sorted(found.leaders)
 
     async def offsets(
-        self, wanted: Mapping[TopicPartition, int], read_committed: bool
+        self,
+        wanted: Mapping[TopicPartition, int],
+        read_committed: bool,
+        found: dict[TopicPartition, LogOffset | Problem] | None = None,
     ) -> dict[TopicPartition, LogOffset | Problem]:
         """
         Return an offset for each partition, or why it is not known.
 
         `wanted` says for each what is asked for: EARLIEST, LATEST or a time in ms. `read_committed` as in
-        `list_offsets`.
+        `list_offsets`. `found` is what is returned, if it is given, and has what each leader told as soon as it did.
         """
-        found: dict[TopicPartition, LogOffset | Problem] = {}
-        silent: set[Node] = set()
+        found = {} if found is None else found
         left = dict(wanted)
         for attempt in range(ROUNDS):
             if attempt:
@@ -67,30 +71,12 @@ class Logs:
                 leader = self._leader(partition)
                 if isinstance(leader, Problem):
                     found[partition] = leader
-                elif leader not in silent:
+                else:
                     by_leader.setdefault(leader, {})[partition] = timestamp
             answers = await asyncio.gather(
-                *(self._answer(leader, asked, read_committed) for leader, asked in by_leader.items())
+                *(self._answer(leader, asked, read_committed, found) for leader, asked in by_leader.items())
             )
-            again: dict[TopicPartition, int] = {}
-            for leader, answer in answers:
-                if isinstance(answer, Problem):
-                    found.update(dict.fromkeys(by_leader[leader], answer))
-                    if answer.gap is Gap.NO_LEADER:
-                        silent.add(leader)
-                        again.update(by_leader[leader])
-                    continue
-                for partition, timestamp in by_leader[leader].items():
-                    one = answer.get(partition)
-                    if one is None:
-                        found[partition] = Problem(Gap.OTHER, f"Kafka told nothing of a partition of {partition[0]}")
-                    elif one.error:
-                        found[partition] = of_topic(one.error, partition[0], self._user)
-                        if one.error in LEADER_MOVES:
-                            again[partition] = timestamp
-                    else:
-                        found[partition] = one
-            left = again
+            left = {partition: timestamp for again in answers for partition, timestamp in again.items()}
             if not left:
                 break
         return found
@@ -113,11 +99,32 @@ class Logs:
             return
 
     async def _answer(
-        self, leader: Node, wanted: Mapping[TopicPartition, int], read_committed: bool
-    ) -> tuple[Node, dict[TopicPartition, LogOffset] | Problem]:
+        self,
+        leader: Node,
+        wanted: Mapping[TopicPartition, int],
+        read_committed: bool,
+        found: dict[TopicPartition, LogOffset | Problem],
+    ) -> Mapping[TopicPartition, int]:
+        """Put what a leader tells into `found`; return what is to be asked again, of another leader perhaps."""
         try:
-            return leader, await self._brokers.ask(leader, list_offsets(wanted.items(), read_committed))
+            with unless_silent(leader, self._silent):
+                answer = await self._brokers.ask(leader, list_offsets(wanted.items(), read_committed))
         except LoginRefused as error:
-            return leader, Problem(Gap.AUTHENTICATION, str(error))
+            found.update(dict.fromkeys(wanted, Problem(Gap.AUTHENTICATION, str(error))))
+            return {}
         except Unreachable as error:
-            return leader, Problem(Gap.NO_LEADER, f"the leader of some partitions did not answer: {error}")
+            sentence = f"the leader of some partitions did not answer: {error}"
+            found.update(dict.fromkeys(wanted, Problem(Gap.NO_LEADER, sentence)))
+            return wanted
+        again = {}
+        for partition, timestamp in wanted.items():
+            one = answer.get(partition)
+            if one is None:
+                found[partition] = Problem(Gap.OTHER, f"Kafka told nothing of a partition of {partition[0]}")
+            elif one.error:
+                found[partition] = of_topic(one.error, partition[0], self._user)
+                if one.error in LEADER_MOVES:
+                    again[partition] = timestamp
+            else:
+                found[partition] = one
+        return again

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from lagscaler.policy.model import Gap
 
-NO_ERROR = 0
 UNKNOWN_TOPIC = 3
 LEADER_NOT_AVAILABLE = 5
 TOPIC_DENIED = 29
 GROUP_DENIED = 30
 CLUSTER_DENIED = 31
+UNSUPPORTED = 35
 GROUP_NOT_FOUND = 69
 
 COORDINATOR_MOVES = frozenset({14, 15, 16})
@@ -65,7 +65,7 @@ def of_group(code: int, group: str, user: str) -> Problem:
         return Problem(
             Gap.UNREACHABLE, f"the coordinator of group {group} is not ready ({name_of(code)}): it is asked again"
         )
-    return Problem(Gap.OTHER, f"Kafka refuses to tell the offsets of group {group}: {name_of(code)}")
+    return Problem(Gap.OTHER, f"Kafka refuses to tell of group {group}: {name_of(code)}")
 
 
 def name_of(code: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lagscaler.kafka.calls import LogOffset
+from lagscaler.kafka.calls import LogOffset, Node
 from lagscaler.kafka.groups import Commit, Commits, Membership
 from lagscaler.kafka.logs import Logs
 from lagscaler.kafka.metadata import read_note
@@ -56,10 +56,12 @@ class Poll:
     trouble: Problem | None = None
     """Why it ended early."""
     logs: Logs | None = None
-    commits: Mapping[str, Commits | Problem] = field(default_factory=dict)
-    members: Mapping[str, Membership | Problem] = field(default_factory=dict)
-    starts: Mapping[TopicPartition, LogOffset | Problem] = field(default_factory=dict)
-    ends: Mapping[bool, Mapping[TopicPartition, LogOffset | Problem]] = field(default_factory=dict)
+    silent: dict[Node, str] = field(default_factory=dict)
+    """Brokers that did not answer, with what happened."""
+    commits: dict[str, Commits | Problem] = field(default_factory=dict)
+    members: dict[str, Membership | Problem] = field(default_factory=dict)
+    starts: dict[TopicPartition, LogOffset | Problem] = field(default_factory=dict)
+    ends: dict[bool, dict[TopicPartition, LogOffset | Problem]] = field(default_factory=dict)
     """By whether the log ends before open transactions."""
     times: dict[Hashable, Mapping[TopicPartition, float]] = field(default_factory=dict)
 
@@ -89,8 +91,6 @@ def reading(request: Request, poll: Poll, user: str) -> Reading:
             else:
                 problem = next((one for one in (commit, start, end) if isinstance(one, Problem)), late)
                 problems.setdefault(problem, []).append(partition)
-    if not request.topics and poll.trouble:
-        problems[poll.trouble] = []
     return Reading(
         at=poll.at,
         partitions=found,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,7 @@ from lagscaler.kafka.brokers import ATTEMPT, Brokers
 from lagscaler.kafka.calls import EARLIEST, LATEST
 from lagscaler.kafka.connection import Unreachable
 from lagscaler.kafka.credentials import LoginRefused
+from lagscaler.kafka.groups import Commits, Membership
 from lagscaler.kafka.groupview import GroupView
 from lagscaler.kafka.logs import Logs
 from lagscaler.kafka.problems import Problem
@@ -22,8 +24,13 @@ from lagscaler.settings import ClusterSettings
 
 __all__ = ["Reading", "Request", "Sampler"]
 
+logger = logging.getLogger(__name__)
+
 TIMEOUT = 8.0
 """Seconds for one poll: what has not come by then is a gap."""
+
+LOTS = 10
+"""Searches for times under way at once: a lot is asked of one leader with one question, in nine rounds or so."""
 
 TURN = 25
 """Consumers whose readings are put together before others have their turn on the event loop."""
@@ -56,6 +63,8 @@ class Sampler:
         self._user = f"user {settings.username}" if settings.username else "the operator"
         self._brokers = Brokers(settings, attempt)
         self._groups = GroupView(self._brokers, self._user)
+        self._memberless: set[str] = set()
+        """Groups whose members were not known when they were last asked for."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,7 +80,9 @@ class Sampler:
 
     def keep(self, groups: Iterable[str]) -> None:
         """Forget what was learned of all groups but these."""
-        self._groups.keep(groups)
+        kept = set(groups)
+        self._groups.keep(kept)
+        self._memberless &= kept
 
     async def sample(self, requests: Sequence[Request]) -> dict[Hashable, Reading]:
         """
@@ -94,6 +105,14 @@ class Sampler:
             poll.trouble = Problem(Gap.AUTHENTICATION, str(error))
         except Unreachable as error:
             poll.trouble = Problem(Gap.UNREACHABLE, str(error))
+        except Exception as error:
+            logger.exception("the look at the Kafka cluster %s failed", self._settings.name)
+            poll.trouble = Problem(
+                Gap.OTHER,
+                f"the look at cluster {self._settings.name} failed by a fault of the operator's"
+                f" ({type(error).__name__}): see its log",
+            )
+        self._tell_of_members(poll)
         return await self._readings(requests, poll)
 
     async def _readings(self, requests: Iterable[Request], poll: Poll) -> dict[Hashable, Reading]:
@@ -107,7 +126,7 @@ class Sampler:
     async def _ask(self, requests: Sequence[Request], poll: Poll) -> None:
         await self._brokers.refresh()
         topics = {topic for request in requests for topic in request.topics}
-        poll.logs = logs = await Logs.look(self._brokers, topics, self._user)
+        poll.logs = logs = await Logs.look(self._brokers, topics, self._user, poll.silent)
         wanted: dict[str, dict[str, list[int]]] = {}
         ends: dict[bool, dict[TopicPartition, int]] = {}
         for request in requests:
@@ -118,15 +137,20 @@ class Sampler:
                 if not isinstance(partitions, Problem):
                     in_group[topic] = partitions
                     in_log.update({(topic, number): LATEST for number in partitions})
-        poll.commits = await self._groups.commits(wanted)
+        await self._groups.commits(wanted, poll.commits, poll.silent)
         poll.at = self._clock()
         starts = dict.fromkeys({partition for in_log in ends.values() for partition in in_log}, EARLIEST)
-        poll.members, poll.starts, answers = await asyncio.gather(
-            self._groups.members(list(wanted)),
-            logs.offsets(starts, read_committed=False),
-            asyncio.gather(*(logs.offsets(in_log, read_committed) for read_committed, in_log in ends.items())),
+        # Each writes down what it was told as soon as it was: when the poll ends early, that is known.
+        poll.ends = {committed: {} for committed in ends}
+        done = await asyncio.gather(
+            self._groups.members(list(wanted), poll.members, poll.silent),
+            logs.offsets(starts, read_committed=False, found=poll.starts),
+            *(logs.offsets(in_log, committed, poll.ends[committed]) for committed, in_log in ends.items()),
+            return_exceptions=True,
         )
-        poll.ends = dict(zip(ends, answers, strict=True))
+        for one in done:
+            if isinstance(one, BaseException):
+                raise one
         await self._ask_times([request for request in requests if request.want_times], poll, logs)
 
     async def _ask_times(self, requests: Sequence[Request], poll: Poll, logs: Logs) -> None:
@@ -143,9 +167,29 @@ class Sampler:
                     break
             else:
                 lots.append((request.read_committed, unread, [request.key]))
-        for read_committed, offsets, keys in lots:
-            times = await first_unread_at(logs, offsets, read_committed, self._clock())
+        places = asyncio.Semaphore(LOTS)
+
+        async def search(read_committed: bool, offsets: Mapping[TopicPartition, int], keys: Sequence[Hashable]) -> None:
+            async with places:
+                times = await first_unread_at(logs, offsets, read_committed, self._clock())
             poll.times.update(dict.fromkeys(keys, times))
+
+        await asyncio.gather(*(search(*lot) for lot in lots))
+
+    def _tell_of_members(self, poll: Poll) -> None:
+        """Log of which groups the members are not known, when that begins and when it ends, since it is no gap."""
+        for group, told in poll.members.items():
+            if isinstance(told, Membership):
+                if group in self._memberless:
+                    self._memberless.discard(group)
+                    logger.info("Kafka: the members of group %s are known again", group)
+            elif group not in self._memberless and isinstance(poll.commits.get(group), Commits):
+                self._memberless.add(group)
+                logger.warning(
+                    "Kafka: the members of group %s are not known, so its pods that are ready are counted instead: %s",
+                    group,
+                    told.sentence,
+                )
 
 
 def _unread(request: Request, seen: Reading) -> dict[TopicPartition, int]:

@@ -11,8 +11,14 @@ import secrets
 MECHANISMS = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
 """Mechanisms and their hashes."""
 
+LEAST_ITERATIONS = 4096
+"""
+Rounds of hashing that a server must ask for (RFC 7677); Kafka takes no user with fewer. Whoever plays the server could
+guess the password from a proof that is cheap to make.
+"""
+
 MOST_ITERATIONS = 200_000
-"""Rounds of hashing that a server may ask for; Kafka's own limit is 16,384. More would hold the event loop up."""
+"""Rounds that it may ask for; Kafka's own limit is 16,384. More would hold the event loop up."""
 
 
 class ScramError(Exception):
@@ -43,7 +49,7 @@ class Scram:
             salt, rounds = base64.b64decode(fields["s"], validate=True), int(fields["i"])
         except (KeyError, ValueError, binascii.Error) as error:
             raise ScramError("the server's first message is not one of SCRAM") from error
-        if not nonce.startswith(self._nonce) or not 0 < rounds <= MOST_ITERATIONS:
+        if not nonce.startswith(self._nonce) or not LEAST_ITERATIONS <= rounds <= MOST_ITERATIONS:
             raise ScramError("the server's first message does not belong to this login")
         bare = f"c=biws,r={nonce}"
         message = ",".join([self._bare, server_first.decode(), bare]).encode()
@@ -57,7 +63,7 @@ class Scram:
     def verify(self, server_final: bytes) -> None:
         """Raise ScramError unless the server has shown that it knows the password too."""
         shown = _fields(server_final).get("v", "")
-        if not hmac.compare_digest(shown, base64.b64encode(self._signature).decode()):
+        if not hmac.compare_digest(shown.encode(), base64.b64encode(self._signature)):
             raise ScramError("the server does not know this user's password, so it is not the one to talk to")
 
     def _hmac(self, key: bytes, message: bytes) -> bytes:

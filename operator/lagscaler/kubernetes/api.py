@@ -33,7 +33,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 class KubernetesError(Exception):
-    """A request failed; `status` is the HTTP status, 0 when there was no answer."""
+    """A request failed; `status` is the HTTP status, 0 when there was no answer, or none that can be read."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -43,6 +43,11 @@ class KubernetesError(Exception):
     def gone(self) -> bool:
         """Whether the resource, or the one of that identity, is no longer there."""
         return self.status in {404, 409}
+
+    @property
+    def refused(self) -> bool:
+        """Whether the API server does not take the request as it is: a right is missing, or a webhook objects."""
+        return 400 <= self.status < 500 and self.status not in {404, 408, 409, 429}
 
 
 class KubernetesApi:
@@ -125,14 +130,22 @@ class KubernetesApi:
         try:
             async with self._slots:
                 status, text = await self._send(_METHODS[verb], path, body)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, config.ConfigException) as error:
+            # The last two where the credentials, which are read again as they change, cannot be read.
             said = str(error) or "no answer in time"
             raise KubernetesError(0, f"the Kubernetes API does not answer ({verb} {path}): {said}") from error
         finally:
             self._count(verb, f"{kind.plural}/{sub}" if sub else kind.plural, status)
         if status >= 400:
             raise KubernetesError(status, f"{verb} {path}: {_said(text) or f'HTTP {status}'}")
-        found: dict[str, Any] = json.loads(text)
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise KubernetesError(
+                0, f"the Kubernetes API answers in another form ({verb} {path}): {text.strip()[:100]!r}"
+            )
         return found
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, str]:
@@ -150,7 +163,7 @@ class KubernetesApi:
         except client.ApiException as error:
             return error.status or 0, str(error.body or error.reason)
         async with answer:
-            return answer.status, await answer.text()
+            return answer.status, await answer.text(errors="replace")
 
 
 EVENTS = Kind("Event", "", "v1", "events")

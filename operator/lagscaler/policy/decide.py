@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lagscaler.policy import changes, effect, increase, reduction, regret, trial, words, zero
+from lagscaler.policy.capacity import HOLE, SPAN
 from lagscaler.policy.forecast import Forecast, look_ahead
 from lagscaler.policy.lag import baselines
 from lagscaler.policy.model import Decision, PartitionState, Reason, Sample, Spec, State
@@ -34,7 +35,8 @@ def decide(history: Sequence[Sample], spec: Spec, state: State) -> Decision:
     wish = _bounded(_wish(picture, forecast, spec, state), picture, spec)
     if wish.replicas > now.replicas:
         state = changes.ask(effect.adding(state, picture), wish.replicas, now.at)
-        state = regret.adding(state, now.at, picture.arrival, now.replicas, spec)
+        if wish.reason is Reason.BEHIND:
+            state = regret.adding(state, now.at, picture.arrival, now.replicas, spec)
     elif wish.reason is Reason.SURPLUS:
         state = regret.reducing(state, now.at, picture.arrival)
     return Decision(
@@ -57,23 +59,31 @@ def _remember(state: State, picture: Picture, forecast: Forecast | None, spec: S
     now = picture.now
     planned = spec.slack * spec.latency
     over = forecast is not None and forecast.over
+    breaches = min(increase.LOOKS, state.breaches + over)
     state = replace(state, capacity=picture.learned)
     found = {key: now.partitions[key].end for key in picture.named(PartitionState.PHANTOM)}
     if not now.complete:
         unseen = {key: end for key, end in state.phantoms.items() if key not in now.partitions}
-        state = replace(state, phantoms=unseen | found, idle_since=None, breaches=state.breaches + over)
+        state = replace(state, phantoms=unseen | found, idle_since=None, breaches=breaches)
     else:
         wait = forecast.wait if forecast is not None else max(picture.ages, default=0.0)
         quiet = not over and wait <= planned / 2 and state.asked_at is None
-        quiet = quiet and max(picture.ages, default=0.0) <= planned
+        quiet = quiet and max(picture.ages, default=0.0) <= planned and not _after_a_hole(picture, spec)
         state = replace(
             state,
             phantoms=found,
-            breaches=state.breaches + 1 if over else 0,
+            breaches=breaches if over else 0,
             quiet_since=(now.at if state.quiet_since is None else state.quiet_since) if quiet else None,
             idle_since=(now.at if state.idle_since is None else state.idle_since) if zero.is_idle(picture) else None,
         )
     return effect.judge(state, picture, behind=over)
+
+
+def _after_a_hole(picture: Picture, spec: Spec) -> bool:
+    """Return whether nobody saw what came before this sample, other than as a mean that hides a burst."""
+    if len(picture.samples) < 2:
+        return False
+    return picture.now.at - picture.samples[-2].at > max(SPAN, HOLE * spec.poll)
 
 
 def _wish(picture: Picture, forecast: Forecast | None, spec: Spec, state: State) -> Wish:
@@ -97,7 +107,8 @@ def _wish(picture: Picture, forecast: Forecast | None, spec: Spec, state: State)
         wish = reduction.fewer(picture, forecast, spec, state, floor)
     helpless = picture.named(PartitionState.STALLED, PartitionState.STOPPED)
     if helpless and wish.replicas == present:
-        sentence = f"{words.partitions(helpless)} make no progress, which more replicas cannot change: {present} stay"
+        sentence = f"{words.partitions(helpless)} make no progress, which more replicas cannot change: "
+        sentence += words.stay(present)
         return Wish(present, Reason.STALLED, sentence, wish.needed)
     return wish
 
@@ -110,10 +121,10 @@ def _incomplete(picture: Picture, behind: Wish | None, spec: Spec, state: State)
     unseen = now.at - state.last_complete if state.last_complete is not None else 0.0
     gaps = "; ".join(now.gaps.values()).rstrip(".")
     if unseen < spec.fallback_after:
-        return Wish(now.replicas, Reason.INCOMPLETE, f"{gaps}: {now.replicas} stay")
+        return Wish(now.replicas, Reason.INCOMPLETE, f"{gaps}: {words.stay(now.replicas)}")
     wanted = max(now.replicas, spec.fallback_replicas or 0)
     sentence = f"Nothing complete was seen for {words.seconds(unseen)} ({gaps}): "
-    sentence += f"{now.replicas} → {wanted}" if wanted > now.replicas else f"{now.replicas} stay"
+    sentence += f"{now.replicas} → {wanted}" if wanted > now.replicas else words.stay(now.replicas)
     return Wish(wanted, Reason.FALLBACK, sentence)
 
 

@@ -31,13 +31,14 @@ NOTICEABLE = 0.05
 T = TypeVar("T", Spec, State, Sample, PartitionSample)
 
 
-def state_document(state: State) -> dict[str, Any]:
-    """Return the JSON form of a state."""
-    return {"version": VERSION, **_fields(state)}
+def state_document(state: State, *, exact: bool = False) -> dict[str, Any]:
+    """Return the JSON form of a state; numbers to the thousandth, which will do for a status, or as they are."""
+    return {"version": VERSION, **_fields(state, digits=None if exact else 3)}
 
 
-def parse_state(document: Mapping[str, Any]) -> State:
+def parse_state(document: Any) -> State:
     """Return the state of a JSON form; raise ValueError when it is none of this version."""
+    document = _object(document, "state")
     if document.get("version") != VERSION:
         raise ValueError(f"The policy's state has version {document.get('version')!r}; {VERSION} is known.")
     values = dict(document)
@@ -66,9 +67,9 @@ def spec_document(spec: Spec) -> dict[str, Any]:
     return _fields(spec)
 
 
-def parse_spec(document: Mapping[str, Any]) -> Spec:
+def parse_spec(document: Any) -> Spec:
     """Return the spec of a JSON form; raise ValueError when it is none."""
-    return _made(Spec, document)
+    return _made(Spec, _object(document, "spec"))
 
 
 def sample_document(sample: Sample) -> dict[str, Any]:
@@ -78,8 +79,9 @@ def sample_document(sample: Sample) -> dict[str, Any]:
     return document
 
 
-def parse_sample(document: Mapping[str, Any]) -> Sample:
+def parse_sample(document: Any) -> Sample:
     """Return the sample of a JSON form; raise ValueError when it is none."""
+    document = _object(document, "sample")
     partitions = _object(document.get("partitions", {}), "partitions")
     gaps = _object(document.get("gaps", {}), "gaps")
     return _made(
@@ -111,7 +113,7 @@ def decision_document(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _fields(value: Spec | State | Sample | PartitionSample) -> dict[str, Any]:
+def _fields(value: Spec | State | Sample | PartitionSample, digits: int | None = None) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for field in fields(value):
         held = getattr(value, field.name)
@@ -121,8 +123,8 @@ def _fields(value: Spec | State | Sample | PartitionSample) -> dict[str, Any]:
             held = {_name(key) if isinstance(key, tuple) else str(key): one for key, one in held.items()}
         elif isinstance(held, tuple):
             held = list(held)
-        elif isinstance(held, float):
-            held = round(held, 3)
+        elif isinstance(held, float) and digits is not None:
+            held = round(held, digits)
         document[_camel(field.name)] = held
     return document
 

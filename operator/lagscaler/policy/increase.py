@@ -33,7 +33,7 @@ def more(picture: Picture, forecast: Forecast, spec: Spec, state: State, most: i
             return Wish(present, Reason.CATCHING_UP, sentence, needed)
         return None
     if effect.exhausted(state):
-        sentence = f"{said}, but more replicas brought nothing twice: {present} stay"
+        sentence = f"{said}, but more replicas brought nothing twice: {words.stay(present)}"
         return Wish(present, Reason.INEFFECTIVE, sentence, needed)
     if needed <= present:
         hot = picture.named(PartitionState.HOT)

@@ -116,7 +116,7 @@ def draw(history: Sequence[Sample], spec: Spec, state: State) -> Picture:
         steady_for=now.at - steady[0].at,
         behind=behind,
         groups=groups,
-        owners=known or (now.members if now.members is not None else now.ready),
+        owners=known or now.members or now.ready,  # consumers that assign partitions to themselves are no members
         capacity=assumed if assumed is not None and assumed > 0 else None,
         learned=learned,
     )

@@ -22,14 +22,14 @@ def ago(samples: Sequence[Sample], seconds: float) -> Sample:
 
 
 def arrived(now: Sample, then: Sample, keys: Sequence[TopicPartition]) -> list[float]:
-    """Return the records a second that were written to each partition between two samples."""
+    """Return the records a second that were written to each partition between two samples; 0 where one lacks it."""
     span = now.at - then.at
     if span <= 0:
         return [0.0] * len(keys)
     rates = []
     for key in keys:
-        old = then.partitions.get(key)
-        rates.append(max(0.0, now.partitions[key].end - old.end) / span if old is not None else 0.0)
+        new, old = now.partitions.get(key), then.partitions.get(key)
+        rates.append(max(0.0, new.end - old.end) / span if new is not None and old is not None else 0.0)
     return rates
 
 
@@ -40,8 +40,8 @@ def finished(now: Sample, then: Sample, keys: Sequence[TopicPartition]) -> list[
         return [0.0] * len(keys)
     rates = []
     for key in keys:
-        new, old = now.partitions[key], then.partitions.get(key)
-        if old is None or old.committed is None or new.committed is None:
+        new, old = now.partitions.get(key), then.partitions.get(key)
+        if new is None or old is None or old.committed is None or new.committed is None:
             rates.append(0.0)
         else:
             rates.append(max(0.0, new.committed + new.beyond - old.committed - old.beyond) / span)

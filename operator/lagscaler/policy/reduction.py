@@ -44,7 +44,7 @@ def fewer(picture: Picture, forecast: Forecast, spec: Spec, state: State, floor:
     )
     most = present - max(1, math.ceil(present * SAVING))
     if most < least:
-        return Wish(present, Reason.STEADY, f"{said}: {words.replicas(present)} meet the objective", present)
+        return Wish(present, Reason.STEADY, f"{said}: the objective is met by {words.replicas(present)}", present)
     back = words.seconds(memory(state, spec))
     left = time_left(picture, spec, state)
     if left > 0:

@@ -30,7 +30,7 @@ def memory(state: State, spec: Spec) -> float:
 
 def bearable(state: State) -> float | None:
     """Return the records a second that one replica may get on average, going by experience; None when there is none."""
-    return None if state.strained is None else state.strained * RELIEF
+    return state.strained * RELIEF if state.strained else None
 
 
 def forget(state: State, at: float, spec: Spec) -> State:
@@ -48,11 +48,14 @@ def reducing(state: State, at: float, rate: float) -> State:
 
 
 def adding(state: State, at: float, rate: float, replicas: int, spec: Spec) -> State:
-    """Return the state as replicas are added to those that are there, while `rate` records a second arrive."""
+    """
+    Return the state as replicas are added because those that are there do not suffice, while `rate` records a second
+    arrive. What is added for another reason says nothing about the reduction.
+    """
     if state.reduced_at is None or state.reduced_rate is None:
         return state
     pause = at - state.reduced_at + memory(state, spec)
-    if rate <= SAME * state.reduced_rate:
+    if 0 < rate <= SAME * state.reduced_rate:
         state = replace(state, strained=rate / max(1, replicas), learned_at=at)
     elif pause <= spec.window:
         state = replace(state, memory=min(spec.window, BRIDGE * pause), learned_at=at)

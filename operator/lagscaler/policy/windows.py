@@ -5,7 +5,8 @@ The rules are those of LinkedIn's Burrow (https://github.com/linkedin/Burrow/wik
 its order: no lag now, or none at some time in the window, is fine; an offset that went back; offsets that stopped;
 offsets that stand still; lag that never shrinks. Burrow sees every commit, we see offsets at each poll: *stopped* is
 told from *stalled* by whether anybody owns the partition. Added to it: a running task (a busy owner, or finished
-records beyond an offset that stands still) is no stall, and the last offsets of a log may hold no record at all.
+records beyond an offset that stands still) is no stall, nor is waiting for an owner that works off one partition after
+the other; and the last offsets of a log may hold no record at all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from itertools import pairwise
 
 from lagscaler.policy.lag import records_behind, resumes_at
 from lagscaler.policy.model import PartitionSample, PartitionState, Sample, Spec, TopicPartition
+from lagscaler.policy.rates import ago
 
 PHANTOM_MOST = 2
 """Offsets at the end of a log that are taken for transaction markers, at most."""
@@ -35,9 +37,10 @@ def judge(
     `phantom` is where the partition ended when its last offsets were found to hold no record, if they were.
     """
     now = samples[-1].partitions[key]
-    if _left(now, spec, baseline) <= 0:
+    left = _left(now, spec, baseline)
+    if left <= 0:
         return PartitionState.OK
-    if phantom is not None and now.end <= phantom:
+    if phantom == now.end and _is_little(now, left):
         return PartitionState.PHANTOM
     window = _window(samples, key, spec.stall_after)
     lags = [_left(partition, spec, baseline) for partition in window]
@@ -48,7 +51,7 @@ def judge(
     if _served(samples, key, spec.stall_after) and _stands_still(window):
         if not _is_owned(samples[-1], now):
             return PartitionState.STOPPED
-        if not now.busy:
+        if not now.busy and not _waits_its_turn(samples, key, spec):
             return PartitionState.PHANTOM if _holds_nothing(samples, key, spec, lags[-1]) else PartitionState.STALLED
     if len(lags) > 2 and lags[-1] > lags[0] and all(new >= old for old, new in pairwise(lags)):
         return PartitionState.LAGGING
@@ -91,6 +94,29 @@ def _stands_still(window: Sequence[PartitionSample]) -> bool:
     return all(partition.committed == first.committed and partition.beyond == first.beyond for partition in window)
 
 
+def _waits_its_turn(samples: Sequence[Sample], key: TopicPartition, spec: Spec) -> bool:
+    """
+    Return whether its owner, which does not say how busy it is, works off another partition's backlog first.
+
+    That it gets on there is not enough: an owner that is stuck here may keep up everywhere else. So half of
+    `stall_after` ago it must not have been through what was waiting there at its beginning.
+    """
+    now = samples[-1].partitions[key]
+    if now.member is None or now.busy is not None:
+        return False
+    begin, middle = ago(samples, spec.stall_after), ago(samples, spec.stall_after / 2)
+    for other, new in samples[-1].partitions.items():
+        old, half = begin.partitions.get(other), middle.partitions.get(other)
+        if other == key or new.member != now.member or old is None or half is None:
+            continue
+        if new.committed == old.committed:  # what retention deletes moves its beginning too
+            continue
+        was, between, reached = (resumes_at(one, spec.offset_reset, None) for one in (old, half, new))
+        if was < reached and between < old.end:
+            return True
+    return False
+
+
 def _is_owned(sample: Sample, partition: PartitionSample) -> bool:
     """Return whether a member owns the partition, as far as that is known: nobody does where others are owned."""
     if partition.member is not None:
@@ -100,16 +126,21 @@ def _is_owned(sample: Sample, partition: PartitionSample) -> bool:
     return sample.members > 0 and all(other.member is None for other in sample.partitions.values())
 
 
+def _is_little(now: PartitionSample, left: float) -> bool:
+    """Return whether what is left behind a commit may be markers, by its number."""
+    return now.committed is not None and left <= PHANTOM_MOST
+
+
 def _holds_nothing(samples: Sequence[Sample], key: TopicPartition, spec: Spec, lag: float) -> bool:
     """
     Return whether what is left is taken for markers: very little, behind an idle owner, and nothing has come since.
 
     An owner that says it is idle would have taken a record within the window. One that says nothing may be at work on
-    it, so it gets several times as long.
+    it, so it gets several times as long, but no longer than samples are kept.
     """
     now = samples[-1].partitions[key]
-    if lag > PHANTOM_MOST or now.committed is None:
+    if not _is_little(now, lag):
         return False
-    patience = spec.stall_after * (1 if now.busy is not None else FOREIGN_PATIENCE)
+    patience = min(spec.window, spec.stall_after * (1 if now.busy is not None else FOREIGN_PATIENCE))
     window = _window(samples, key, patience)
     return _served(samples, key, patience) and _stands_still(window) and all(old.end == now.end for old in window)

@@ -14,7 +14,9 @@ def seconds(value: float) -> str:
 
 def rate(value: float) -> str:
     """Return records a second, such as `41/s`."""
-    return f"{value:.0f}/s" if value >= 10 or value == int(value) else f"{value:.1f}/s"
+    if value >= 10 or value == int(value):
+        return f"{value:.0f}/s"
+    return f"{value:.1f}/s" if value >= 1 else f"{value:.2g}/s"
 
 
 def records(value: float) -> str:
@@ -25,6 +27,11 @@ def records(value: float) -> str:
 def replicas(count: int) -> str:
     """Return a count of replicas."""
     return "1 replica" if count == 1 else f"{count} replicas"
+
+
+def stay(count: int) -> str:
+    """Return that so many replicas are left as they are."""
+    return f"{replicas(count)} {'stays' if count == 1 else 'stay'}"
 
 
 def partitions(names: list[tuple[str, int]], most: int = 3) -> str:

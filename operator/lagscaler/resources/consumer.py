@@ -39,7 +39,8 @@ class KafkaConsumer:
     group: str
     topics: tuple[str, ...]
     mode: Mode
-    replicas: int
+    replicas: int | None
+    """In mode Manual; None where nobody said how many, which is not zero."""
     policy: Spec
     read_committed: bool = True
     service: str | None = None
@@ -47,22 +48,17 @@ class KafkaConsumer:
     status: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def asked(self) -> int | None:
-        """
-        Replicas that a person asked for in mode Manual; None when nobody did.
-
-        Zero is what `replicas` is where it was never written, and means it only when the spec was changed to it.
-        """
-        return None if self.replicas == 0 and self.generation <= 1 else self.replicas
-
-    @property
     def seniority(self) -> tuple[str, str]:
         """What puts the older of two resources first, the same way after every restart."""
         return (self.created, self.uid)
 
 
-def parse_consumer(body: Mapping[str, Any]) -> KafkaConsumer:
-    """Return a KafkaConsumer from the API server's dict; raise InvalidResourceError with the field."""
+def parse_consumer(body: Mapping[str, Any], *, strict: bool = False) -> KafkaConsumer:
+    """
+    Return a KafkaConsumer from the API server's dict; raise InvalidResourceError with the field.
+
+    `strict` refuses unknown fields, too; what comes from the API server may be of a newer CRD.
+    """
     spec = Section(body.get("spec"), "spec")
     target = spec.section("targetRef")
     if (kind := target.text("kind", "Deployment")) != "Deployment":
@@ -70,9 +66,9 @@ def parse_consumer(body: Mapping[str, Any]) -> KafkaConsumer:
     mode = spec.text("mode", Mode.AUTO)
     if mode not in set(Mode):
         raise InvalidResourceError(f"spec.mode is {mode!r}; known are {', '.join(Mode)}")
-    service = spec.text("service", "") or None
+    service, bridge = spec.text("service", "") or None, spec.text("bridge", "main")
     metadata = body["metadata"]
-    return KafkaConsumer(
+    found = KafkaConsumer(
         key=key_of(body),
         uid=metadata.get("uid", ""),
         generation=metadata.get("generation", 1),
@@ -83,13 +79,16 @@ def parse_consumer(body: Mapping[str, Any]) -> KafkaConsumer:
         group=spec.text("group"),
         topics=spec.texts("topics"),
         mode=Mode(mode),
-        replicas=spec.whole("replicas", 0),
+        replicas=spec.whole("replicas", 0) if "replicas" in spec else None,
         policy=_policy(spec),
         read_committed=spec.flag("readCommitted", default=True),
         service=service,
-        bridge=spec.text("bridge", "main") if service else None,
+        bridge=bridge if service else None,
         status=body.get("status") or {},
     )
+    if strict:
+        spec.done()
+    return found
 
 
 def _policy(spec: Section) -> Spec:

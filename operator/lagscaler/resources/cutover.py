@@ -43,9 +43,8 @@ class Wish:
     @property
     def words(self) -> str:
         """What is asked for, as the column Requested shows it; empty for nothing."""
-        if self.kill:
-            return "kill"
-        return step_words(self.stage, self.percent) + (" (hold)" if self.hold else "")
+        asked = "kill" if self.kill else step_words(self.stage, self.percent)
+        return asked + (" (hold)" if self.hold else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +91,15 @@ def parse_wish(section: Section) -> Wish:
     )
 
 
-def parse_cutover(body: Mapping[str, Any]) -> Cutover:
-    """Return a Cutover from the API server's dict; raise InvalidResourceError with the field."""
+def parse_cutover(body: Mapping[str, Any], *, strict: bool = False) -> Cutover:
+    """
+    Return a Cutover from the API server's dict; raise InvalidResourceError with the field.
+
+    `strict` refuses unknown fields, too; what comes from the API server may be of a newer CRD.
+    """
     spec = Section(body.get("spec"), "spec")
     metadata = body["metadata"]
-    return Cutover(
+    found = Cutover(
         key=key_of(body),
         uid=metadata.get("uid", ""),
         generation=metadata.get("generation", 1),
@@ -108,3 +111,6 @@ def parse_cutover(body: Mapping[str, Any]) -> Cutover:
         requested_by=(metadata.get("annotations") or {}).get(REQUESTED_BY, ""),
         status=body.get("status") or {},
     )
+    if strict:
+        spec.done()
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,38 +47,51 @@ def time_text(at: float) -> str:
 class Section:
     """A mapping inside a resource, with the place of each value for what is said about it."""
 
-    def __init__(self, found: Any, where: str) -> None:
+    def __init__(self, found: Any, where: str = "") -> None:
         """Raise InvalidResourceError for what is not a mapping; None is an empty one."""
         if found is not None and not isinstance(found, Mapping):
-            raise InvalidResourceError(f"{where} is not a mapping")
+            raise InvalidResourceError(f"{where or 'it'} is not a mapping")
         self._found: Mapping[str, Any] = found or {}
         self._where = where
+        self._asked: set[str] = set()
+        self._sections: list[Section] = []
 
     def __contains__(self, name: str) -> bool:
-        return self._found.get(name) is not None
+        return self._get(name) is not None
 
     def section(self, name: str) -> Section:
         """Return a mapping inside this one; an empty one when it is missing."""
-        return Section(self._found.get(name), f"{self._where}.{name}")
+        found = Section(self._get(name), self._place(name))
+        self._sections.append(found)
+        return found
+
+    def done(self) -> None:
+        """Raise InvalidResourceError for a field that nobody asked for, in this mapping or in one of its sections."""
+        unknown = [name for name in self._found if name not in self._asked]
+        if unknown:
+            where = f"{self._where}: " if self._where else ""
+            raise InvalidResourceError(f"{where}there is no field {unknown[0]!r}")
+        for section in self._sections:
+            section.done()
 
     def text(self, name: str, default: str | None = None) -> str:
         """Return a text; without a default it must be there."""
-        found = self._found.get(name, default)
+        found = self._get(name, default)
         if not isinstance(found, str) or (found == "" and default is None):
             raise self._invalid(name, "a text")
         return found
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return true or false."""
-        found = self._found.get(name, default)
+        found = self._get(name, default)
         if not isinstance(found, bool):
             raise self._invalid(name, "true or false")
         return found
 
     def number(self, name: str, default: float) -> float:
         """Return a number."""
-        found = self._found.get(name, default)
-        if not isinstance(found, int | float) or isinstance(found, bool):
+        found = self._get(name, default)
+        if not isinstance(found, int | float) or isinstance(found, bool) or not math.isfinite(found):
             raise self._invalid(name, "a number")
         return float(found)
 
@@ -90,12 +104,19 @@ class Section:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of texts that has at least one."""
-        found = self._found.get(name)
+        found = self._get(name)
         if not isinstance(found, list) or not found or not all(isinstance(one, str) and one for one in found):
             raise self._invalid(name, "a list of names")
         return tuple(found)
 
+    def _get(self, name: str, default: Any = None) -> Any:
+        self._asked.add(name)
+        return self._found.get(name, default)
+
+    def _place(self, name: str) -> str:
+        return f"{self._where}.{name}" if self._where else name
+
     def _invalid(self, name: str, words: str) -> InvalidResourceError:
         found = self._found.get(name)
         state = "is missing" if found is None else f"must be {words}, not {found!r}"
-        return InvalidResourceError(f"{self._where}.{name} {state}")
+        return InvalidResourceError(f"{self._place(name)} {state}")

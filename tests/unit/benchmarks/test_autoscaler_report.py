@@ -111,6 +111,12 @@ def test_the_plot_shows_every_setting(comparison: Comparison) -> None:
     assert sum(one.get("r") == "6" for one in root.iter("{http://www.w3.org/2000/svg}circle")) == 2
 
 
+def test_the_plot_says_which_thresholds_it_shows(comparison: Comparison) -> None:
+    assert "from thresholds of 10 to 4000 records" in draw(comparison)
+    fewer = {setting: score for setting, score in comparison.totals.items() if setting != LATE}
+    assert "from thresholds of 10 to 100 records" in draw(replace(comparison, totals=fewer))
+
+
 def test_every_variant_has_at_least_ten_thresholds() -> None:
     families: dict[str, set[int | None]] = {}
     for setting in keda_settings():

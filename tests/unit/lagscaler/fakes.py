@@ -6,18 +6,28 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
-from lagscaler.bridge.client import BridgeError, Done, Move, Outlook, Place, Standing
+from lagscaler.bridge.client import BridgeError, Done, Move, Outlook, Place, RequestRefusedError, Standing
 from lagscaler.controller.world import World
 from lagscaler.kafka.sampler import Reading, Request
 from lagscaler.kubernetes.api import KubernetesError
 from lagscaler.kubernetes.events import Notice
 from lagscaler.kubernetes.kinds import DEPLOYMENTS, Kind
 from lagscaler.policy.model import Gap, PartitionSample
+from lagscaler.resources.cutover import STAGES
 from lagscaler.resources.reading import Key, key_of
+from lagscaler.settings import BridgeSettings, ClusterSettings, Settings
 
 DEADLINE = 90.0
+
+
+SETTINGS = Settings(
+    clusters={name: ClusterSettings(name, "kafka:9092", namespaces=("shop",)) for name in ("main", "other")},
+    bridges={"main": BridgeSettings("main", "http://shop/bridge/api", Path("/token"), namespaces=("shop",))},
+)
+"""Clusters and a bridge for the namespace of the tests."""
 
 
 async def until(condition: Callable[[], Any], what: str) -> Any:
@@ -51,6 +61,10 @@ class FakeKubernetes:
         self.broken: KubernetesError | None = None
         self.lost_answers = False
         """Whether writes are made and their answers lost."""
+        self.unscalable: KubernetesError | None = None
+        """What writes of replicas, and only these, are answered with."""
+        self.tries = 0
+        """Writes of replicas that were tried."""
         self._version = 100
 
     def put(self, kind: Kind, body: Mapping[str, Any]) -> None:
@@ -91,6 +105,9 @@ class FakeKubernetes:
         return deepcopy(self.bodies[kind.name, key])
 
     async def scale(self, key: Key, replicas: int) -> dict[str, Any]:
+        self.tries += 1
+        if self.unscalable is not None:
+            raise self.unscalable
         body = self._found(DEPLOYMENTS, key)
         self.scaled.append((key.name, replicas))
         self.put(DEPLOYMENTS, {**body, "spec": {**body["spec"], "replicas": replicas},
@@ -126,9 +143,15 @@ class FakeRecorder:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Notice]] = []
+        self.during: list[Callable[[], None]] = []
+        """What happens while something is told, once each."""
 
     async def tell(self, kind: Kind, key: Key, uid: str, notice: Notice) -> None:
         self.told.append((key.name, notice))
+        while self.during:
+            self.during.pop()()
+        # As a request to the API server: others have their turn.
+        await asyncio.sleep(0.005)
 
     def reasons(self, name: str) -> list[str]:
         """Return the reasons of what was told about one resource."""
@@ -141,6 +164,10 @@ class FakeSampler:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.lag = 0
         self.gaps: dict[Gap, str] = {}
+        self.nobody = False
+        """Whether the group has no member."""
+        self.blind = False
+        """Whether nothing is learned of any partition."""
         self.asked: list[list[Request]] = []
         self.failure: Exception | None = None
         self.during: list[Callable[[], None]] = []
@@ -152,12 +179,13 @@ class FakeSampler:
         if self.failure is not None:
             raise self.failure
         partitions = {
-            ("t", number): PartitionSample(0, 1_000 + self.lag, 1_000, member=f"m{number}") for number in range(4)
+            ("t", number): PartitionSample(0, 1_000 + self.lag, 1_000, member=None if self.nobody else f"m{number}")
+            for number in range(0 if self.blind else 4)
         }
         while self.during:
             self.during.pop()()
         now = self._clock()
-        return {one.key: Reading(now, partitions, 4, gaps=dict(self.gaps)) for one in requests}
+        return {one.key: Reading(now, partitions, 0 if self.nobody else 4, gaps=dict(self.gaps)) for one in requests}
 
     def keep(self, groups: Sequence[str]) -> None:
         self.kept = list(groups)
@@ -175,6 +203,12 @@ class FakeBridge:
         self.last: Move | None = None
         self.unreachable: BridgeError | None = None
         self.refusal: BridgeError | None = None
+        self.lost: BridgeError | None = None
+        """What a transition is answered with when it was carried out."""
+        self.forgetful: BridgeError | None = None
+        """What the question who moved it is answered with."""
+        self.stuck: set[str] = set()
+        """Requests that get no answer for now, by the names of the methods."""
         self.outlooks: list[tuple[str, float | None]] = []
         self._answers: dict[str, Done] = {}
 
@@ -186,40 +220,59 @@ class FakeBridge:
         return Place(stage, percent, hold, epoch)
 
     async def standings(self) -> dict[str, Standing]:
-        self._answer()
+        await self._answer("standings")
         return {"orders": self.standing}
 
     async def last_move(self, service: str) -> Move | None:
-        self._answer()
+        await self._answer("last_move")
+        if self.forgetful is not None:
+            raise self.forgetful
         return self.last
 
     async def transition(self, service: str, body: Mapping[str, Any]) -> Done:
-        self._answer()
-        self.moves.append(dict(body))
+        if self.unreachable is None:
+            self.moves.append(dict(body))
+        await self._answer("transition")
         if self.refusal is not None:
             raise self.refusal
         name = body["request_id"]
         if name in self._answers:
             before = self._answers[name]
-            return Done(before.after, changed=False, repeated=True, rollback=before.rollback)
+            done = Done(before.after, changed=False, repeated=True, rollback=before.rollback)
+        else:
+            done = self._answers[name] = self._carry_out(body)
+        if self.lost is not None:
+            raise self.lost
+        return done
+
+    def _carry_out(self, body: Mapping[str, Any]) -> Done:
         now = self.standing
+        there = _height(now.stage, now.percent)
+        if now.hold and body["action"] == "move" and _height(body["stage"], body.get("percent", 0.0)) > there:
+            raise RequestRefusedError(422, "orders is held", ("hold: orders is held",))
         match body["action"]:
             case "move":
                 after = self.move(body["stage"], body.get("percent", 0.0), "api:operator", body["reason"], now.hold)
             case "kill":
-                after = self.move("off", 0.0, "api:operator", body["reason"])
+                after = self.move("off", 0.0, "api:operator", body["reason"], now.hold)
             case action:
                 after = self.move(now.stage, now.percent, "api:operator", body["reason"], hold=action == "hold")
-        self._answers[name] = Done(after, changed=True, repeated=False, rollback="taskbridge cutover orders off")
-        return self._answers[name]
+        return Done(after, changed=True, repeated=False, rollback="taskbridge cutover orders off")
 
     async def outlook(self, service: str, stage: str, percent: float | None) -> Outlook:
-        self._answer()
+        await self._answer("outlook")
         self.outlooks.append((stage, percent))
         return Outlook(
             allowed=False, missing=("verdict: 40 more clean pairs",), verdict="INSUFFICIENT", sentence="40 more"
         )
 
-    def _answer(self) -> None:
+    async def _answer(self, method: str) -> None:
+        while method in self.stuck:
+            await asyncio.sleep(0.005)
         if self.unreachable is not None:
             raise self.unreachable
+
+
+def _height(stage: str, percent: float) -> tuple[int, float]:
+    """Return how far on its way forward a service is."""
+    return STAGES.index(stage), percent

@@ -33,7 +33,7 @@ def test_what_is_gone_leaves_no_series() -> None:
     for name in ("orders", "fraud"):
         metrics.lag_seconds.labels("shop", name).set(1)
         metrics.decisions.labels("shop", name, "Steady").inc()
-        metrics.partitions.labels("shop", name, "hot").set(0)
+        metrics.partitions.labels("shop", name, "Hot").set(0)
         metrics.cutover_in_sync.labels("shop", name).set(1)
         metrics.cutover_requests.labels("shop", name, "Applied").inc()
     metrics.forget_consumer("shop", "orders")
@@ -41,3 +41,13 @@ def test_what_is_gone_leaves_no_series() -> None:
     found = series(metrics)
     assert found["lagscaler_lag_seconds"] == found["lagscaler_decisions"] == found["lagscaler_partitions"] == {"fraud"}
     assert found["lagscaler_cutover_in_sync"] == found["lagscaler_cutover_requests"] == {"orders"}
+
+
+def test_a_bridge_that_is_gone_leaves_no_series() -> None:
+    metrics = Metrics("1")
+    for name in ("main", "other"):
+        metrics.bridge_up.labels(name).set(0)
+    metrics.forget_bridge("main")
+    metrics.forget_bridge("never-seen")
+    assert metrics.registry.get_sample_value("lagscaler_bridge_up", {"bridge": "main"}) is None
+    assert metrics.registry.get_sample_value("lagscaler_bridge_up", {"bridge": "other"}) == 0

@@ -26,8 +26,10 @@ ELSEWHERE = {
     "helm",
     "kind",
     "kubectl",
+    "mvn",
     "openssl",
     "pip",
+    "printf",
     "pytest",
     "rm",
 }
@@ -92,7 +94,7 @@ def check(words: list[str], whole: bool) -> None:
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words = words[1:]
     match words:
-        case ["taskbridge", *rest]:
+        case ["taskbridge", *rest] | ["python", "-m", "taskbridge", *rest]:
             parse(taskbridge, rest, whole)
         case ["python", "-m", module, *rest] if module in TOOLS:
             parse(import_module(TOOLS[module]).main, rest, whole)

@@ -79,7 +79,7 @@ def test_setup_is_done_once_and_again_when_what_it_rests_on_changes(checkout: Pa
     command = ["make", "setup", f"PYTHON={python}"]
     assert run(command, checkout).returncode == 0
     told = (checkout / "told").read_text().splitlines()
-    assert told == ["-m pip install --quiet -c constraints.txt -e .[shop,report,operator,dev]", "-m devstack fetch"]
+    assert told == ["-m pip install --quiet -c constraints.txt -e .[shop,operator,dev]", "-m devstack fetch"]
     assert run(command, checkout).returncode == 0
     assert (checkout / "told").read_text().splitlines() == told
     with (checkout / "constraints.txt").open("a") as file:
@@ -94,9 +94,22 @@ def test_no_jars_are_fetched_when_the_broker_is_elsewhere(checkout: Path) -> Non
     assert "devstack" not in (checkout / "told").read_text()
 
 
-def test_ci_runs_every_step_and_repeats_what_pytest_said(checkout: Path) -> None:
+@pytest.mark.parametrize("status", [0, 1])
+def test_clean_stops_what_runs_before_it_removes_its_folder(checkout: Path, status: int) -> None:
+    program(checkout / ".venv" / "bin" / "python", f'ls -d var >> told; echo "$@" >> told; exit {status}')
+    (checkout / "var").mkdir()
+    assert run(["make", "clean"], checkout).returncode == 0
+    assert (checkout / "told").read_text().splitlines() == ["var", "-m demo down", "var", "-m devstack down"]
+    assert not (checkout / "var").exists()
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize(("user", "cluster"), [(0, ["made cluster-packages", "made test-cluster"]), (1000, [])])
+def test_ci_runs_every_step_and_repeats_what_pytest_said(checkout: Path, user: int, cluster: list[str]) -> None:
     program(checkout / "bin" / "make", 'case "$1" in test) echo "=== 7 passed in 1.00s ===";; *) echo "made $1";; esac')
     program(checkout / ".venv" / "bin" / "python", 'echo "ran $2"')
+    program(checkout / "bin" / "id", f"echo {user}")
+    program(checkout / "bin" / "apt-get", "exit 1")
     done = run([".ci/run"], checkout, PATH=f"{checkout / 'bin'}:{os.environ['PATH']}")
     assert done.returncode == 0, done.stdout + done.stderr
     steps = [line for line in done.stdout.splitlines() if line.startswith(("made", "ran"))]
@@ -104,13 +117,17 @@ def test_ci_runs_every_step_and_repeats_what_pytest_said(checkout: Path) -> None
         "made clean",
         "made setup",
         "made check",
+        "made charts",
+        *cluster,
         "made demo",
         "made test-soak",
         "ran benchmarks.worker",
         "ran benchmarks.dispatch",
         "ran benchmarks.autoscaler",
     ]
-    assert done.stdout.splitlines()[-1].endswith("the tests said: === 7 passed in 1.00s ===")
+    end = done.stdout.splitlines()[-1]
+    assert end.endswith("the tests said: === 7 passed in 1.00s ===")
+    assert ("WITHOUT make test-cluster" in end) == (not cluster)
 
 
 def test_ci_ends_at_the_step_that_fails(checkout: Path) -> None:

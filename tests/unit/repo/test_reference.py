@@ -9,6 +9,8 @@ from typing import Any, get_args
 import click
 import pytest
 
+import taskbridge
+from taskbridge.adapters.celery.options import TaskOptions
 from taskbridge.cli import COMMANDS, cli
 from taskbridge.observation import CopyRow, CopyState, DispatchRoute, DispatchRow, Outcome, RunRow, Side
 from taskbridge.record import REQUIRED_HEADERS, SANDBOX, Message, Stamp, encode
@@ -28,10 +30,11 @@ def default(item: Field[Any]) -> Any:
 
 @pytest.mark.parametrize(
     ("heading", "settings", "elsewhere"),
-    [("TASKBRIDGE", Settings, {"kafka"}), ("Services", ServiceSettings, {"name"})],
+    [("TASKBRIDGE", Settings, {"kafka"}), ("Services", ServiceSettings, {"name"}), ("Of a task", TaskOptions, set())],
 )
 def test_every_setting_with_its_default(heading: str, settings: type[Any], elsewhere: set[str]) -> None:
-    table = rows(section(REFERENCE / "settings.md", heading), "key")
+    text = section(REFERENCE / "settings.md", heading)
+    table = rows(text, "key") or rows(text, "option")
     documented = {codes(row[0])[0]: row[1] for row in table}
     known = {item.name: item for item in fields(settings) if item.name not in elsewhere}
     assert set(documented) == set(known)
@@ -40,6 +43,11 @@ def test_every_setting_with_its_default(heading: str, settings: type[Any], elsew
             assert documented[name] == "required", name
         else:
             assert ast.literal_eval(codes(documented[name])[0]) == default(item), name
+
+
+def test_every_public_name() -> None:
+    table = rows(section(REFERENCE / "settings.md", "Names to import"), "name")
+    assert {codes(row[0])[0] for row in table} == set(taskbridge.__all__)
 
 
 def test_every_variable_with_its_default() -> None:

@@ -11,6 +11,7 @@ from celery import Celery
 from celery.beat import Service
 from celery.contrib.testing.worker import start_worker
 from celery.signals import beat_init, import_modules
+from celery.worker import WorkController
 
 from shop import heartbeat
 
@@ -44,8 +45,23 @@ def test_a_worker_that_takes_messages_beats(app: Celery, tmp_path: Path, monkeyp
         os.utime(state / "heartbeat", (LONG_AGO, LONG_AGO))
         until_beaten(state / "heartbeat")
 
+    assert (state / "started").exists()
     assert (state / "ready").exists(), "it has been ready, also when its broker goes away"
     assert not (state / "heartbeat").exists(), "without a connection no heartbeat can be missed"
+
+
+def test_a_worker_has_started_before_it_connects(app: Celery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is away lets nobody be ready, and nobody be killed because it did not start."""
+    found: list[list[str]] = []
+    monkeypatch.setattr(import_modules, "receivers", [])
+    monkeypatch.setattr(
+        "celery.worker.consumer.Consumer.start",
+        lambda _: found.append(sorted(file.name for file in (tmp_path / "state").glob("*"))),
+    )
+
+    WorkController(app, pool="solo", loglevel="ERROR").start()
+
+    assert found == [["started"]]
 
 
 def test_beat_beats_whenever_it_looks_at_its_schedule(app: Celery, tmp_path: Path) -> None:

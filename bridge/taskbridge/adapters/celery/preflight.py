@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -18,13 +18,18 @@ _TASK_ID = "taskbridge-check"
 """An id that no task has: asking for its state reads and creates nothing."""
 
 
-def celery_lines(app: Any) -> Iterator[Line]:
-    """Yield whether the broker and the result backend answer; passwords in their URLs are never shown."""
-    yield _broker(app)
-    yield _results(app)
+def celery_lines(app: Any, *, needed: bool = True) -> Iterator[Line]:
+    """
+    Yield whether the broker and the result backend answer; passwords in their URLs are never shown.
+
+    Unless they are `needed`, one that does not answer is no failure.
+    """
+    away = fail if needed else warn
+    yield _broker(app, away)
+    yield _results(app, away)
 
 
-def _broker(app: Any) -> Line:
+def _broker(app: Any, away: Callable[[str, str, str], Line]) -> Line:
     subject = "Celery's broker"
     url = ""
 
@@ -36,11 +41,11 @@ def _broker(app: Any) -> Line:
     try:
         url = within(ATTEMPT, connect)
     except (OperationalError, OSError) as error:
-        return fail(subject, f"does not answer: {_first_line(error)}", "check broker_url and that the broker runs")
+        return away(subject, f"does not answer: {_first_line(error)}", "check broker_url and that the broker runs")
     return ok(subject, url)
 
 
-def _results(app: Any) -> Line:
+def _results(app: Any, away: Callable[[str, str, str], Line]) -> Line:
     subject = "result backend"
     url = str(app.conf.result_backend or "")
     scheme = url.partition(":")[0]
@@ -55,7 +60,7 @@ def _results(app: Any) -> Line:
     try:
         within(ATTEMPT, lambda: app.backend.get_task_meta(_TASK_ID, cache=False))
     except Exception as error:  # noqa: BLE001 - each backend has errors of its own
-        return fail(subject, f"{shown} does not answer: {_first_line(error)}", "check result_backend and that it runs")
+        return away(subject, f"{shown} does not answer: {_first_line(error)}", "check result_backend and that it runs")
     return ok(subject, str(shown))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, libversion, version
@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports
 )
 
 from taskbridge.adapters.kafka.admin import KafkaAdmin
-from taskbridge.checks import Line, fail, listed, ok, warn
+from taskbridge.checks import Line, Status, fail, listed, ok, warn
 from taskbridge.exceptions import TaskbridgeError
 from taskbridge.settings import Settings
 
@@ -55,9 +55,11 @@ class KafkaPreflight:
         yield ok("Kafka client", f"confluent-kafka {version()}, librdkafka {libversion()[0]}")
         # Every one by itself: a client is content with the first that answers.
         reached = [self._server(server.strip()) for server in self._settings.kafka.bootstrap_servers.split(",")]
-        yield from reached
-        if all(line.status != "ok" for line in reached):
+        if all(line.status is not Status.OK for line in reached):
+            yield from reached
             return
+        # One that answers leads to all the others.
+        yield from (replace(line, status=Status.WARN) if line.status is Status.FAIL else line for line in reached)
         try:
             yield from self._brokers()
             topics = self._topics()

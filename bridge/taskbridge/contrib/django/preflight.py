@@ -5,16 +5,20 @@ from __future__ import annotations
 import pkgutil
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import celery
 import django
 
 from taskbridge.checks import Line, fail, ok, warn
 from taskbridge.contrib.django import migrations
+from taskbridge.contrib.django.rules import words
 from taskbridge.contrib.django.session import Sessions
+from taskbridge.contrib.django.store import DjangoStore
 from taskbridge.contrib.django.wiring import check_versions
+from taskbridge.cutover import Flag, Stage
 from taskbridge.exceptions import ConfigurationError, StoreUnavailable
+from taskbridge.settings import Settings
 
 LIMIT = 5.0
 """Seconds for one question to the database."""
@@ -54,6 +58,41 @@ def database_lines(sessions: Sessions) -> Iterator[Line]:
     yield ok(subject, f"PostgreSQL {server}")
     yield _migrations(sessions.alias, applied)
     yield _clock(theirs - ours)
+
+
+def floor_lines(store: DjangoStore, settings: Settings, services: Sequence[str]) -> Iterator[Line]:
+    """Yield whether the floor of each service goes with its stage; nothing when the database cannot be asked."""
+    try:
+        states = store.flag_states()
+    except StoreUnavailable:
+        # The lines about the database say why.
+        return
+    except ConfigurationError as error:
+        yield warn("floors", str(error), "upgrade taskbridge")
+        return
+    for name in services:
+        state = states.get(name)
+        yield _floor(settings, name, state.flag if state else None)
+
+
+def _floor(settings: Settings, service: str, flag: Flag | None) -> Line:
+    floor = Stage.parse(settings.services[service].floor)
+    stage = flag.stage if flag else None
+    subject, found = f"floor of {service}", f"{floor}; the service {f'is {words(flag)}' if flag else 'was never moved'}"
+    after = f"after {settings.flag_stale_after:g} s without the database" if flag else "until it is"
+    if stage is Stage.COMPLETE and floor is not Stage.COMPLETE:
+        return warn(
+            subject,
+            f"{found}: {after} messages are sent as in {floor}, and Celery's workers may be gone",
+            f'set "floor": "complete" for {service}, and restart what dispatches',
+        )
+    if floor is Stage.COMPLETE and stage is not Stage.COMPLETE:
+        return warn(
+            subject,
+            f"{found}: {after} all its messages go to Kafka",
+            f'set "floor": "off" for {service}, and restart what dispatches',
+        )
+    return ok(subject, found)
 
 
 def _migrations(alias: str, applied: set[str]) -> Line:

@@ -178,3 +178,45 @@ def test_nobody_there(tmp_path: Path) -> None:
                 await client.standings()
 
     asyncio.run(whole())
+
+
+SHAPES: list[tuple[str, Any]] = [
+    ("standings", {"status": "ok"}),
+    ("standings", {"cutovers": {}}),
+    ("standings", {"cutovers": ["orders"]}),
+    ("standings", {"cutovers": [{**CUTOVER, "epoch": "x"}]}),
+    ("standings", {"cutovers": [{**CUTOVER, "tasks": 5}]}),
+    ("last_move", {"transitions": [{"task": "", "who": "bob"}]}),
+    ("last_move", {"transitions": None}),
+    ("transition", {"ok": True}),
+    ("transition", {**OUTCOME, "after": None}),
+    ("transition", {**OUTCOME, "overridden": ["verdict"]}),
+    ("outlook", {**OUTCOME, "allowed": True, "verdict": ["READY"]}),
+    ("outlook", {**OUTCOME, "allowed": False, "conditions": [1]}),
+]
+
+
+@pytest.mark.parametrize(("method", "answer"), SHAPES)
+def test_an_answer_of_another_form_is_no_answer(tmp_path: Path, method: str, answer: Any) -> None:
+    async def say(client: BridgeClient, server: Server) -> None:
+        server.answer = answer
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "standings": client.standings,
+            "last_move": lambda: client.last_move("orders"),
+            "transition": lambda: client.transition("orders", {}),
+            "outlook": lambda: client.outlook("orders", "mirror", None),
+        }
+        with pytest.raises(BridgeUnreachableError, match="the bridge main answers in another form: ") as failed:
+            await calls[method]()
+        assert failed.value.reason == "NoBridge"
+
+    talk(tmp_path, say)
+
+
+def test_a_refusal_of_another_form_is_no_refusal(tmp_path: Path) -> None:
+    async def say(client: BridgeClient, server: Server) -> None:
+        server.status, server.answer = 422, problem(422, "no", conditions=["verdict"])
+        with pytest.raises(BridgeUnreachableError, match="answers in another form"):
+            await client.transition("orders", {})
+
+    talk(tmp_path, say)

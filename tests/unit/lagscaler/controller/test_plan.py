@@ -83,6 +83,14 @@ def test_what_is_written(
     assert planned(consumer(**spec), target(there), seen, held, fresh=fresh).write == write
 
 
+def test_manual_without_a_number_keeps_what_is_there_whatever_else_changes() -> None:
+    found = planned(consumer(mode="Manual", meta={"generation": 2}), target(3), UP, MANUAL)
+    assert (found.write, found.held.desired) == (None, None)
+    assert "nobody said how many" in found.status["message"]
+    zero = planned(consumer(mode="Manual", replicas=0), target(3), UP, MANUAL)
+    assert (zero.write, zero.status["desiredReplicas"]) == (0, 0)
+
+
 def test_a_change_is_told_and_shown_with_its_reason() -> None:
     found = planned(consumer(), target(3), look(5, Reason.BEHIND, sentence="84 s behind: 3 → 5."), AUTO)
     assert found.scaled is not None
@@ -115,6 +123,7 @@ def test_an_overwritten_number_names_who_wrote_it() -> None:
 OBSTACLES: list[tuple[str, dict[str, Any], Target | None, dict[str, Any]]] = [
     ("TargetMissing", {}, None, {}),
     ("ClusterUnknown", {}, target(3), {"cluster_known": False}),
+    ("ClusterUnknown", {}, target(3), {"admitted": False}),
     ("TargetTaken", {}, target(3), {"elder": consumer("first")}),
     (
         "TargetContested", {}, target(3),
@@ -138,6 +147,22 @@ def test_what_stands_in_the_way_is_told_once_and_nothing_is_written(
     again = planned(consumer(status=found.status, **spec), there, look(5, Reason.BEHIND), found.held, **around)
     assert told(again) == []
     assert again.status["conditions"] == found.status["conditions"]
+
+
+def test_a_refused_write_is_made_again_and_shown_until_there_is_none_to_make() -> None:
+    held = Held(5, mode=Mode.AUTO, unsure=True, refused='deployments.apps "worker" is forbidden.')
+    found = planned(consumer(), target(3), UP, held)
+    assert (ready(found), found.write, found.held.refused) == (("False", "ScaleRefused"), 5, held.refused)
+    assert (found.status["desiredReplicas"], found.status["reason"]) == (5, "ScaleRefused")
+    assert told(found) == ["ScaleRefused"]
+    assert found.notices[0].message == (
+        'the API server refuses to scale the Deployment worker: deployments.apps "worker" is forbidden.'
+    )
+    assert told(planned(consumer(status=found.status), target(3), UP, held)) == []
+    enough = planned(consumer(status=found.status), target(3), SAME, held)
+    assert (ready(enough), enough.held.refused) == (("True", "Auto"), "")
+    contested = [Claim("ScaledObject", Key("shop", "keda"), Key("shop", "worker"))]
+    assert ready(planned(consumer(), target(3), UP, held, claims=contested)) == ("False", "TargetContested")
 
 
 def test_while_paused_another_autoscaler_is_fine() -> None:

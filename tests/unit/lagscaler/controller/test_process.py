@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from devstack.ports import free_port
+from lagscaler.bridge.client import BridgeUnreachableError
 from lagscaler.controller import process
 from lagscaler.controller.process import Operator
 from lagscaler.kubernetes.api import KubernetesError
@@ -21,9 +22,9 @@ from lagscaler.kubernetes.kinds import CONSUMERS, DEPLOYMENTS, SCALED_OBJECTS, K
 from lagscaler.resources.reading import Key
 from lagscaler.settings import SettingsError
 from tests.unit.lagscaler.builders import consumer_body, deployment_body
-from tests.unit.lagscaler.fakes import Clock, FakeKubernetes, FakeSampler, until
+from tests.unit.lagscaler.fakes import Clock, FakeBridge, FakeKubernetes, FakeSampler, until
 
-MAIN = "clusters: {main: {bootstrapServers: 'kafka:9092'}}\n"
+MAIN = "clusters: {main: {bootstrapServers: 'kafka:9092', namespaces: [shop]}}\n"
 
 
 class Api(FakeKubernetes):
@@ -33,7 +34,7 @@ class Api(FakeKubernetes):
         super().__init__()
         self.watches: list[tuple[tuple[Kind, ...], tuple[str, ...]]] = []
         self.breaks: list[Exception] = []
-        self.unlistable: dict[str, KubernetesError] = {}
+        self.unlistable: dict[str, Exception] = {}
 
     async def __aenter__(self) -> Api:
         return self
@@ -59,6 +60,16 @@ class Api(FakeKubernetes):
         await stop.wait()
 
 
+class Bridge(FakeBridge):
+    """A bridge that is connected to."""
+
+    async def __aenter__(self) -> Bridge:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
 class Play:
     """An operator with a settings file, and all around it."""
 
@@ -66,16 +77,21 @@ class Play:
         self.path = path
         self.api = Api()
         self.samplers: list[str] = []
+        self.bridges: dict[str, Bridge] = {}
+        """By URL."""
         self.port = free_port()
         clock = Clock(1)
 
         def sampler(settings: Any) -> FakeSampler:
+            if ":" not in settings.bootstrap_servers:
+                raise SettingsError(f"{settings.bootstrap_servers} is not host:port")
             self.samplers.append(settings.bootstrap_servers)
             return FakeSampler(clock)
 
         monkeypatch.setattr(process, "KubernetesApi", lambda _: self.api)
         monkeypatch.setattr(process, "watch", self.api.watch)
         monkeypatch.setattr(process, "Sampler", sampler)
+        monkeypatch.setattr(process, "BridgeClient", lambda settings: self.bridges[settings.url])
         monkeypatch.setattr(process, "SETTINGS_EVERY", 0.02)
         monkeypatch.setattr(process, "BACKOFF", (0.01, 0.05))
         path.write_text(MAIN)
@@ -83,7 +99,7 @@ class Play:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
         """Run it, and end it as a pod is ended."""
-        operator = Operator(self.path, "127.0.0.1", self.port)
+        self.operator = operator = Operator(self.path, "127.0.0.1", self.port)
         self.api.world = operator._world
         task = asyncio.create_task(operator.run())
         try:
@@ -184,6 +200,117 @@ def test_settings_that_change_are_followed_and_broken_ones_are_not(play: Any) ->
             one.path.write_text(MAIN)
             await one.answers("/metrics", "lagscaler_settings_valid 1.0")
             assert one.samplers == ["kafka:9092", "other:9092", "kafka:9092"]
+
+    play(story)
+
+
+def test_namespaces_that_may_use_a_cluster_are_followed(play: Any) -> None:
+    async def story(one: Play) -> None:
+        one.path.write_text(MAIN.replace("[shop]", "[other]"))
+        one.api.bodies["Deployment", Key("shop", "worker")] = deployment_body(2)
+        one.api.bodies["KafkaConsumer", Key("shop", "orders")] = consumer_body(mode="Manual", replicas=3)
+        async with one.running():
+            await until(lambda: one.api.status(CONSUMERS, "orders").get("reason") == "ClusterUnknown", "it is told")
+            assert one.api.scaled == []
+            one.path.write_text(MAIN)
+            await until(lambda: one.api.scaled == [("worker", 3)], "it may")
+
+    play(story)
+
+
+def test_a_fault_while_resources_are_listed_ends_nothing(play: Any) -> None:
+    async def story(one: Play) -> None:
+        one.api.unlistable = {"KafkaConsumer": RuntimeError("a fault of ours")}
+        async with one.running() as task:
+            await one.answers("/readyz", "the resources were not listed yet")
+            await asyncio.sleep(0.2)
+            assert not task.done()
+            one.api.unlistable = {}
+            await one.answers("/readyz", "ok")
+
+    play(story)
+
+
+def test_settings_that_cannot_be_read_for_a_moment_are_told_once(play: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(one: Play) -> None:
+        async with one.running():
+            await one.answers("/readyz", "ok")
+            one.path.unlink()
+            await one.answers("/metrics", "lagscaler_settings_valid 0.0")
+            await asyncio.sleep(0.3)
+            assert caplog.text.count("cannot be read") == 1
+            one.path.write_text(MAIN)
+            await one.answers("/metrics", "lagscaler_settings_valid 1.0")
+            assert one.samplers == ["kafka:9092"], "nothing of them changed"
+
+    play(story)
+
+
+def test_broken_settings_that_are_taken_back_are_good_again(play: Any) -> None:
+    async def story(one: Play) -> None:
+        async with one.running():
+            await one.answers("/readyz", "ok")
+            one.path.write_text("clusters: [")
+            await one.answers("/metrics", "lagscaler_settings_valid 0.0")
+            one.path.unlink()
+            await asyncio.sleep(0.1)
+            one.path.write_text("clusters: [")
+            await asyncio.sleep(0.1)
+            await one.answers("/metrics", "lagscaler_settings_valid 0.0")
+            one.path.write_text(MAIN)
+            await one.answers("/metrics", "lagscaler_settings_valid 1.0")
+
+    play(story)
+
+
+def test_a_cluster_that_cannot_be_used_is_shown_whatever_else_changes(play: Any) -> None:
+    async def story(one: Play) -> None:
+        broken = "clusters: {main: {bootstrapServers: 'kafka:9092'}, side: {bootstrapServers: nonsense}}\n"
+        one.path.write_text(broken)
+        async with one.running():
+            await one.answers("/readyz", "ok")
+            await one.answers("/metrics", "lagscaler_settings_valid 0.0")
+            one.path.write_text(broken + "namespaces: [shop]\n")
+            await until(lambda: one.api.watches[-1][1] == ("shop",), "the change is followed")
+            await one.answers("/metrics", "lagscaler_settings_valid 0.0")
+            one.path.write_text(MAIN)
+            await one.answers("/metrics", "lagscaler_settings_valid 1.0")
+
+    play(story)
+
+
+def test_settings_that_change_during_the_start_are_followed(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_text
+
+    async def story(one: Play) -> None:
+        def changing(path: Path, *args: Any, **options: Any) -> str:
+            text = read(path, *args, **options)
+            if path == one.path and text == MAIN:
+                path.write_text("clusters: {main: {bootstrapServers: 'other:9092'}}")
+            return text
+
+        monkeypatch.setattr(Path, "read_text", changing)
+        async with one.running():
+            await until(lambda: one.samplers[-1:] == ["other:9092"], "the other cluster")
+
+    play(story)
+
+
+def test_a_bridge_that_moves_is_remembered_and_one_that_goes_is_not(play: Any) -> None:
+    async def story(one: Play) -> None:
+        settings = MAIN + "bridges: {main: {url: 'http://%s', tokenFile: /token}}\n"
+        one.bridges = {"http://old": Bridge(), "http://new": Bridge()}
+        one.bridges["http://old"].move("live", 10)
+        one.bridges["http://new"].unreachable = BridgeUnreachableError("Unreachable", "the bridge main is away")
+        one.path.write_text(settings % "old")
+        async with one.running():
+            stage_of = one.operator._moving.stage_of
+            await until(lambda: stage_of("main", "orders") == "live", "its stage is known")
+            one.path.write_text(settings % "new")
+            await one.answers("/metrics", 'lagscaler_bridge_up{bridge="main"} 0.0')
+            assert stage_of("main", "orders") == "live"
+            one.path.write_text(MAIN)
+            await until(lambda: stage_of("main", "orders") is None, "it is forgotten")
 
     play(story)
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from lagscaler.controller.scaling import Scaling
+from lagscaler.controller import memory
+from lagscaler.controller.scaling import TURN, Scaling
 from lagscaler.controller.world import World
 from lagscaler.kubernetes.api import KubernetesError
 from lagscaler.kubernetes.kinds import AUTOSCALERS, CONSUMERS, DEPLOYMENTS
 from lagscaler.metrics import Metrics
-from lagscaler.policy.model import Gap
+from lagscaler.policy.decide import decide
+from lagscaler.policy.model import Decision, Gap, PartitionState
 from lagscaler.resources.conditions import condition_of
 from lagscaler.resources.reading import Key
+from lagscaler.settings import Settings
 from tests.unit.lagscaler.builders import consumer_body, deployment_body, metadata
-from tests.unit.lagscaler.fakes import Clock, FakeKubernetes, FakeRecorder, FakeSampler, until
+from tests.unit.lagscaler.fakes import SETTINGS, Clock, FakeKubernetes, FakeRecorder, FakeSampler, until
 
 FAST: dict[str, Any] = {
     "scaling": {"pollSeconds": 1}, "capacity": {"perReplica": 100, "windowSeconds": 30},
@@ -48,6 +55,7 @@ class Stage:
     def start(self) -> None:
         """Make a new operator, that knows what an API server knows and nothing else."""
         world = World(lambda kind, key: self.scaling.changed(key) if kind == CONSUMERS else None)
+        world.settings = SETTINGS
         self.world = self.kubernetes.world = world
         self.scaling = Scaling(world, self.kubernetes, self.recorder, self.metrics, lambda *_: self.stage, self.clock)
         self.scaling.samplers["main"] = self.sampler
@@ -248,6 +256,200 @@ def test_deletion_leaves_the_deployment_and_no_series() -> None:
     story(play, replicas=3, scaling={"pollSeconds": 1, "minReplicas": 3})
 
 
+def test_what_is_under_way_at_a_deletion_makes_no_series_again() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        one.recorder.during.append(lambda: one.kubernetes.remove(CONSUMERS, "orders"))
+        one.sampler.gaps = {Gap.UNREACHABLE: "no broker answers"}
+        await until(lambda: not one.recorder.during, "it is deleted while something is told about it")
+        await until(lambda: one.scaling.recall(Key("shop", "orders")) is None, "it is forgotten")
+        await asyncio.sleep(0.2)
+        assert 'name="orders"' not in one.metrics.exposition().decode()
+
+    story(play)
+
+
+def states(one: Stage) -> dict[str, float]:
+    """Return the partitions by the state that the metrics give them."""
+    families = text_string_to_metric_families(one.metrics.exposition().decode())
+    [family] = (family for family in families if family.name == "lagscaler_partitions")
+    return {sample.labels["state"]: sample.value for sample in family.samples}
+
+
+def test_partitions_are_counted_by_the_policys_own_words() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        assert states(one) == {state: 4 if state is PartitionState.OK else 0 for state in PartitionState}
+        one.sampler.lag = 100
+        await until(lambda: one.condition("PartitionStalled") == ("True", "Stalled"), "nothing moves")
+        assert states(one) == {state: 4 if state is PartitionState.STALLED else 0 for state in PartitionState}
+        one.sampler.nobody = True
+        await until(lambda: one.condition("PartitionStalled") == ("True", "Stopped"), "nobody is there")
+        assert states(one)["Stopped"] == 4
+        one.sampler.gaps, one.sampler.blind = {Gap.UNREACHABLE: "no broker answers"}, True
+        await until(lambda: one.condition("MetricsFresh")[0] == "False", "nothing is seen")
+        # What was seen last stands, so that an alert does not begin to wait anew.
+        assert states(one)["Stopped"] == 4
+
+    story(play, stall={"afterSeconds": 2})
+
+
+def test_a_scale_that_the_api_server_refuses_is_shown_and_tried_again() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        one.kubernetes.unscalable = KubernetesError(403, "deployments/scale is forbidden")
+        one.sampler.lag = 100_000
+        await until(lambda: one.condition("Ready") == ("False", "ScaleRefused"), "it is shown")
+        assert one.status()["desiredReplicas"] == 4
+        assert one.status()["reason"] == "ScaleRefused"
+        assert "deployments/scale is forbidden" in condition_of(one.status(), "Ready")["message"]
+        assert 'lagscaler_ready{name="orders",namespace="shop"} 0.0' in one.metrics.exposition().decode()
+        tries = one.kubernetes.tries
+        await until(lambda: one.kubernetes.tries > tries + 2, "it is tried again")
+        # An answer that is none says nothing of the refusal.
+        one.kubernetes.unscalable = KubernetesError(0, "away")
+        await one.polls(3)
+        assert one.condition("Ready") == ("False", "ScaleRefused")
+        assert one.recorder.reasons("orders").count("ScaleRefused") == 1
+        one.kubernetes.unscalable = None
+        await until(lambda: one.kubernetes.replicas() == 4, "it is written at last")
+        await until(lambda: one.condition("Ready") == ("True", "Auto"), "the refusal is over")
+        assert "ReplicasOverwritten" not in one.recorder.reasons("orders")
+
+    story(play)
+
+
+def test_a_refusal_is_shown_without_waiting_for_a_look() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        looks = one.sampled()
+        one.kubernetes.unscalable = KubernetesError(422, "the webhook says no")
+        one.kubernetes.change(CONSUMERS, "orders", mode="Manual", replicas=4)
+        await until(lambda: one.condition("Ready") == ("False", "ScaleRefused"), "it is shown")
+        assert one.kubernetes.tries <= 3
+        one.kubernetes.unscalable = None
+        one.kubernetes.change(CONSUMERS, "orders", replicas=5)
+        await until(lambda: one.condition("Ready") == ("True", "Manual"), "the refusal is over")
+        assert one.kubernetes.replicas() == 5
+        assert one.sampled() == looks
+
+    story(play, scaling={"pollSeconds": 300}, capacity={"windowSeconds": 900})
+
+
+@pytest.mark.parametrize("status", [409, 429, 500])
+def test_a_passing_failure_is_no_refusal_and_the_deployment_is_still_there(status: int) -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        one.kubernetes.unscalable = KubernetesError(status, "not now")
+        one.sampler.lag = 100_000
+        await until(lambda: one.kubernetes.tries > 3, "it is tried")
+        assert one.world.targets
+        assert one.condition("Ready") == ("True", "Auto")
+        one.kubernetes.unscalable = None
+        await until(lambda: one.kubernetes.replicas() == 4, "it is written at last")
+        assert not {"ScaleRefused", "TargetMissing"} & set(one.recorder.reasons("orders"))
+
+    story(play)
+
+
+def test_a_deployment_that_is_gone_is_missing() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        one.kubernetes.unscalable = KubernetesError(404, "there is none")
+        one.sampler.lag = 100_000
+        await until(lambda: one.condition("Ready") == ("False", "TargetMissing"), "it is shown")
+
+    story(play)
+
+
+def test_a_status_that_somebody_broke_is_read_anew() -> None:
+    async def whole() -> None:
+        one = Stage()
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1))
+        broken = {"policy": {"about": "main/g/t/worker", "state": "x"}}
+        one.kubernetes.put(CONSUMERS, consumer_body(status=broken, **FAST))
+        async with one.running():
+            await until(lambda: one.condition("SLOMet") == ("True", "Within"), "it is looked at")
+            await until(lambda: one.status()["policy"]["state"] != "x", "its state is kept anew")
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("place", ["remembered", "decide"])
+def test_one_consumers_fault_is_no_others(
+    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def remembered(consumer: Any) -> None:
+        if consumer.key.name == "broken":
+            raise ZeroDivisionError
+
+    def decided(history: Any, spec: Any, state: Any) -> Decision:
+        if spec.latency == 7:
+            raise ZeroDivisionError
+        return decide(history, spec, state)
+
+    async def whole() -> None:
+        one = Stage()
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1))
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1, "second"))
+        broken = {**FAST, "targetRef": {"name": "second"}, "slo": {"latencySeconds": 7}}
+        one.kubernetes.put(CONSUMERS, consumer_body("broken", **broken))
+        one.kubernetes.put(CONSUMERS, consumer_body(**FAST))
+        async with one.running():
+            await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the other is looked at")
+            one.sampler.lag = 100_000
+            await until(lambda: one.kubernetes.replicas() == 4, "the other is scaled")
+            assert one.kubernetes.replicas("second") == 1
+        assert "KafkaConsumer shop/broken" in caplog.text
+
+    if place == "remembered":
+        monkeypatch.setattr(memory, "remembered", remembered)
+    else:
+        monkeypatch.setattr("lagscaler.controller.scaling.decide", decided)
+    asyncio.run(whole())
+    if place == "remembered":
+        # It is found at every turn of the loop, and said once for each version of the resource.
+        assert sum("could not be dealt with" in record.message for record in caplog.records) <= 2
+
+
+def test_decisions_are_made_in_turns_and_their_delay_includes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def slow(history: Any, spec: Any, state: Any) -> Decision:
+        nonlocal made
+        made += 1
+        time.sleep(0.001)
+        return decide(history, spec, state)
+
+    async def whole() -> None:
+        one = Stage()
+        one.clock = Clock(1)
+        one.sampler = FakeSampler(one.clock)
+        one.start()
+        for number in range(3 * TURN):
+            one.kubernetes.put(DEPLOYMENTS, deployment_body(1, f"worker-{number}"))
+            spec = {**FAST, "scaling": {"pollSeconds": 300}, "capacity": {"windowSeconds": 900}}
+            one.kubernetes.put(
+                CONSUMERS, consumer_body(f"c{number}", **{**spec, "targetRef": {"name": f"worker-{number}"}})
+            )
+        steps = [0]
+        async with one.running():
+            while made < 3 * TURN:
+                await asyncio.sleep(0)
+                steps.append(made)
+        assert max(after - before for before, after in itertools.pairwise(steps)) <= TURN
+        [total] = (
+            sample.value
+            for family in text_string_to_metric_families(one.metrics.exposition().decode())
+            for sample in family.samples
+            if sample.name == "lagscaler_decision_delay_seconds_sum"
+        )
+        assert total >= 3 * TURN * 0.001
+
+    monkeypatch.setattr("lagscaler.controller.scaling.decide", slow)
+    asyncio.run(whole())
+
+
 def test_one_clusters_failure_is_no_others() -> None:
     async def whole() -> None:
         one = Stage()
@@ -327,5 +529,38 @@ def test_a_live_service_is_not_scaled_to_zero(stage: str | None) -> None:
         assert one.kubernetes.replicas() == 1
         one.stage = "off"
         await until(lambda: one.kubernetes.replicas() == 0, "it goes to zero")
+
+    story(play, service="orders", idle={"toZero": True, "afterSeconds": 1})
+
+
+def test_a_cluster_that_is_not_for_its_namespace_is_not_asked() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        one.world.settings = Settings({"main": replace(SETTINGS.clusters["main"], namespaces=("other",))})
+        one.kubernetes.change(CONSUMERS, "orders", slo={"latencySeconds": 7})
+        await until(lambda: one.condition("Ready") == ("False", "ClusterUnknown"), "it is told")
+        assert condition_of(one.status(), "Ready")["message"] == (
+            "the namespace shop may not use the Kafka cluster 'main'; it may once clusters.main.namespaces of the"
+            " operator's settings names it."
+        )
+        looks = one.sampled()
+        one.sampler.lag = 100_000
+        await asyncio.sleep(0.3)
+        assert (one.sampled(), one.kubernetes.scaled) == (looks, [])
+        one.world.settings = SETTINGS
+        await until(lambda: one.kubernetes.replicas() == 4, "it is scaled")
+
+    story(play)
+
+
+def test_the_stage_of_a_bridge_that_is_not_for_its_namespace_is_not_seen() -> None:
+    async def play(one: Stage) -> None:
+        one.stage = "off"
+        one.world.settings = replace(SETTINGS, bridges={})
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        await one.polls(8)
+        assert "stage" not in one.status()
+        # A service whose stage is not known may be live.
+        assert one.kubernetes.replicas() == 1
 
     story(play, service="orders", idle={"toZero": True, "afterSeconds": 1})

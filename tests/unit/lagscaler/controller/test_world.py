@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from lagscaler.controller.world import World
 from lagscaler.kubernetes.kinds import AUTOSCALERS, CONSUMERS, CUTOVERS, DEPLOYMENTS, SCALED_OBJECTS, Kind
 from lagscaler.resources.reading import Key
-from tests.unit.lagscaler.builders import consumer, consumer_body, cutover_body, deployment_body, metadata
+from lagscaler.settings import BridgeSettings, ClusterSettings, Settings
+from tests.unit.lagscaler.builders import consumer, consumer_body, cutover, cutover_body, deployment_body, metadata
+from tests.unit.lagscaler.fakes import SETTINGS
 
 ORDERS = Key("shop", "orders")
 
@@ -16,6 +22,7 @@ class Seen:
     def __init__(self) -> None:
         self.changed: list[tuple[str, str]] = []
         self.world = World(lambda kind, key: self.changed.append((kind.name, key.name)))
+        self.world.settings = SETTINGS
 
     def see(self, kind: Kind, body: object, happened: str | None = "MODIFIED") -> list[tuple[str, str]]:
         """Return what a resource changes."""
@@ -106,3 +113,30 @@ def test_what_is_not_as_its_crd_says_is_left_alone() -> None:
     seen.see(CUTOVERS, cutover_body())
     seen.see(CUTOVERS, cutover_body(stage=5, meta={"resourceVersion": "12"}))
     assert seen.world.cutovers == {}
+
+
+def test_the_oldest_cutover_of_a_service_that_may_use_its_bridge_is_the_elder() -> None:
+    seen = Seen()
+    early = {"creationTimestamp": "2025-01-01T00:00:00Z"}
+    seen.see(CUTOVERS, cutover_body())
+    seen.see(CUTOVERS, cutover_body("stranger", meta={"namespace": "other", **early}))
+    seen.see(CUTOVERS, cutover_body("payments", service="payments", meta=early))
+    assert seen.world.elder_cutover(cutover()) is None
+    seen.see(CUTOVERS, cutover_body("older", meta=early))
+    elder = seen.world.elder_cutover(cutover())
+    assert elder is not None
+    assert elder.key.name == "older"
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "allowed"), [((), False), (("other",), False), (("other", "shop"), True), (("*",), True)]
+)
+def test_who_may_use_a_cluster_and_a_bridge(namespaces: tuple[str, ...], allowed: bool) -> None:
+    seen = Seen()
+    clusters = {"main": ClusterSettings("main", "kafka:9092", namespaces=namespaces)}
+    bridges = {"main": BridgeSettings("main", "http://shop", Path("/token"), namespaces=namespaces)}
+    seen.world.settings = Settings(clusters, bridges)
+    assert seen.world.may_use_cluster(consumer()) == allowed
+    assert seen.world.may_use_bridge("shop", "main") == allowed
+    assert not seen.world.may_use_cluster(consumer(cluster="side"))
+    assert not seen.world.may_use_bridge("shop", "side")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -41,6 +42,8 @@ class FakeBroker:
     """Ports of the cluster's other brokers, by id."""
     leader: int | None = None
     """The broker that leads every partition and coordinates every group; None: this one."""
+    elsewhere: dict[str, int] = field(default_factory=dict)
+    """Brokers that lead or coordinate instead, by topic or group."""
 
     versions: dict[int, int] = field(default_factory=lambda: dict(NEWEST))
     logs: dict[str, dict[int, Log]] = field(default_factory=dict)
@@ -48,6 +51,8 @@ class FakeBroker:
     commits: dict[str, dict[tuple[str, int], tuple[int, str]]] = field(default_factory=dict)
     members: dict[str, dict[str, list[tuple[str, int]]]] = field(default_factory=dict)
     new_protocol: set[str] = field(default_factory=set)
+    unknown_group: int = 69
+    """What is said of a group of the other protocol: 35 where KIP-848 is switched off."""
     state: str = "Stable"
     leaderless: set[tuple[str, int]] = field(default_factory=set)
     topic_errors: dict[str, int] = field(default_factory=dict)
@@ -72,6 +77,10 @@ class FakeBroker:
     """What a login by PLAIN must bring; every other one is refused."""
     lifetime: int = 0
     """For how many ms a login holds; 0: for ever."""
+    clock: Callable[[], float] = time.monotonic
+    """What logins end by, in seconds."""
+    late: list[int] = field(default_factory=list)
+    """APIs of questions that came after the login had ended: the connection is closed then."""
     tls: ssl.SSLContext | None = None
     port: int = 0
     connections: int = 0
@@ -103,6 +112,7 @@ class FakeBroker:
         self.connections += 1
         self._writers.append(writer)
         self.open += 1
+        ends_at = float("inf")
         try:
             while not self.refuses:
                 length = int.from_bytes(await reader.readexactly(4), "big")
@@ -112,6 +122,11 @@ class FakeBroker:
                 api, version, number = request.int16(), request.int16(), request.int32()
                 request.string()
                 self.asked.append((api, version))
+                if self.clock() >= ends_at:
+                    self.late.append(api)
+                    break
+                if api == AUTHENTICATE and self.lifetime:
+                    ends_at = self.clock() + self.lifetime / 1000
                 if api in self.silent:
                     continue
                 if api in self.hang_up:
@@ -165,7 +180,7 @@ class FakeBroker:
         assert request.int8() == 0, "topics must not be created by asking for them"
 
         def partition(out: Writer, item: tuple[str, int]) -> None:
-            leader = -1 if item in self.leaderless else self.leader or self.id
+            leader = -1 if item in self.leaderless else self._leading(item[0])[0]
             out.int16(0).int32(item[1]).int32(leader).array([1], Writer.int32).array([1], Writer.int32)
 
         def topic(out: Writer, name: str) -> None:
@@ -178,22 +193,21 @@ class FakeBroker:
         out.array(nodes, lambda row, node: row.int32(node[0]).string("127.0.0.1").int32(node[1]).string(""))
         return out.string("cluster").int32(1).array(names, topic).done()
 
-    def _leading(self) -> tuple[int, int]:
-        id_ = self.leader or self.id
+    def _leading(self, name: str) -> tuple[int, int]:
+        id_ = self.elsewhere.get(name, self.leader or self.id)
         return id_, {self.id: self.port, **self.others}[id_]
 
     def _coordinator(self, request: Reader) -> bytes:
-        request.string()
-        id_, port = self._leading()
+        id_, port = self._leading(request.string())
         error = self.coordinator_errors.pop(0) if self.coordinator_errors else 0
         return Writer().int32(0).int16(error).string("").int32(id_).string("127.0.0.1").int32(port).done()
 
     def _coordinators(self, request: Reader) -> bytes:
         request.int8()
-        id_, port = self._leading()
         error = self.coordinator_errors.pop(0) if self.coordinator_errors else 0
 
         def one(out: Writer, group: str) -> None:
+            id_, port = self._leading(group)
             out.compact_string(group).int32(id_).compact_string("127.0.0.1").int32(port).int16(error)
             out.compact_string(None).no_tags()
 
@@ -305,7 +319,7 @@ class FakeBroker:
         def group(out: Writer, name: str) -> None:
             known = name in self.new_protocol
             members: list[Any] = list(self.members.get(name, {}).items()) if known else []
-            out.int16(0 if known else 69).compact_string(None).compact_string(name)
+            out.int16(0 if known else self.unknown_group).compact_string(None).compact_string(name)
             out.compact_string(self.state if known else "").int32(4).int32(4).compact_string("uniform")
             out.compact_array(members, member).int32(-2147483648).no_tags()
 

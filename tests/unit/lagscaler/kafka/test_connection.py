@@ -6,17 +6,20 @@ import asyncio
 import os
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
 
 from cluster.certificates import Authority
+from lagscaler.kafka import connection
 from lagscaler.kafka.sampler import Reading, Request, Sampler
 from lagscaler.policy.model import Gap
 from lagscaler.settings import ClusterSettings
@@ -137,17 +140,55 @@ def test_a_change_of_files_does_not_disturb_a_sample_under_way(tmp_path: Path) -
     assert broker.connections == 2
 
 
-def test_a_login_that_expires_is_made_anew_before_it_does(tmp_path: Path) -> None:
+def test_a_login_that_expires_is_made_anew_before_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: now))
     broker = shop()
-    broker.lifetime = 1
+    broker.lifetime, broker.clock = 1000, lambda: now
 
-    async def twice(sampler: Sampler) -> None:
-        for _ in range(2):
+    async def for_three_lifetimes(sampler: Sampler) -> None:
+        nonlocal now
+        while now < 3.0:
             assert not (await once(sampler)).gaps
-            await asyncio.sleep(0.002)
+            now += 0.1
 
-    run(broker, lambda: with_login(broker, tmp_path), twice)
-    assert broker.count(AUTHENTICATE) >= 2
+    run(broker, lambda: with_login(broker, tmp_path), for_three_lifetimes)
+    assert broker.late == []
+    assert broker.count(AUTHENTICATE) == broker.connections == 4
+
+
+def test_a_connection_that_opens_while_a_file_changes_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = shop()
+    changed = asyncio.Event()
+    held = asyncio.Event()
+    really = connection.Connection._step
+
+    async def step(one: connection.Connection, data: bytes, timeout: float) -> bytes:
+        held.set()
+        await changed.wait()
+        return await really(one, data, timeout)
+
+    monkeypatch.setattr(connection.Connection, "_step", step)
+
+    async def rotated(sampler: Sampler) -> list[Reading]:
+        task = asyncio.create_task(once(sampler))
+        await held.wait()
+        put(tmp_path / "password", "other")
+        # It sees the change, and waits for the connection that the first one opens.
+        second = asyncio.create_task(once(sampler))
+        await asyncio.sleep(0)
+        # Kafka takes the old password for a moment longer.
+        changed.set()
+        await task
+        broker.password = "other"
+        await asyncio.wait({second})
+        return [await once(sampler)]
+
+    (found,) = run(broker, lambda: with_login(broker, tmp_path), rotated)
+    assert found.gaps == {}
+    assert broker.connections >= 2
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +286,31 @@ def test_an_authority_that_cannot_be_used(authority: Path, tmp_path: Path, conte
     broker = shop(served(authority))
     gaps = run(broker, lambda: replace(over_tls(broker, authority), ca_file=path), once).gaps
     assert "the certificates of cluster main cannot be used" in gaps[Gap.AUTHENTICATION]
+
+
+def test_a_key_that_is_encrypted_is_refused_and_nobody_is_asked_for_its_password(
+    authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(
+        ["openssl", "pkey", "-in", authority / "client.key", "-aes256", "-passout", "pass:x", "-out", tmp_path / "key"],
+        check=True,
+    )
+    broker = shop(served(authority, ask=True))
+    passwords = []
+    really = ssl.SSLContext.load_cert_chain
+
+    def chain(context: ssl.SSLContext, crt: Path, key: Path, password: str | None = None) -> None:
+        passwords.append(password)
+        really(context, crt, key, password)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", chain)
+    settings = lambda: replace(  # noqa: E731
+        over_tls(broker, authority), certificate_file=authority / "client.crt", key_file=tmp_path / "key"
+    )
+    gaps = run(broker, settings, once).gaps
+    assert "keyFile, which must not be encrypted" in gaps[Gap.AUTHENTICATION]
+    # Without one OpenSSL asks at the terminal, and everything waits for the answer.
+    assert passwords == [""]
 
 
 def test_an_authority_that_changes_is_used_at_once(authority: Path, tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lagscaler.kafka import brokers, groupview, sampler
+from lagscaler.kafka import brokers, groupview, logs, sampler
 from lagscaler.policy.model import Gap
 
 PAGE = (Path(__file__).resolve().parents[4] / "docs/discussions/lag.md").read_text()
-NUMBERS = {3.0: "three", 8.0: "eight", 100: "hundred", 20: "twenty"}
+NUMBERS = {3.0: "three", 8.0: "eight", 10: "ten", 100: "hundred", 20: "twenty"}
 
 
 def test_every_gap_is_explained() -> None:
@@ -22,6 +22,8 @@ def test_every_gap_is_explained() -> None:
 def test_limits_are_those_of_the_code() -> None:
     text = " ".join(PAGE.split())
     assert f"{NUMBERS[groupview.ROUNDS]} times in a poll" in text
+    assert logs.ROUNDS == groupview.ROUNDS
+    assert f"{NUMBERS[sampler.LOTS]} of them at once" in text
     assert f"after {NUMBERS[sampler.TIMEOUT]} seconds with what it has" in text
     assert f"one question to one broker after {NUMBERS[brokers.ATTEMPT]}" in text
     assert f"for a {NUMBERS[groupview.BATCH]} groups" in text

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 import pytest
 
-from lagscaler.kafka import groupview, logs
-from lagscaler.kafka.brokers import addresses
+from lagscaler.kafka import groupview, logs, sampler
+from lagscaler.kafka.connection import Connection
+from lagscaler.kafka.logs import Logs
 from lagscaler.kafka.sampler import Reading, Request, Sampler
 from lagscaler.kafka.wire import Reader
-from lagscaler.policy.model import Gap, PartitionSample
+from lagscaler.policy.model import Gap, PartitionSample, TopicPartition
 from lagscaler.settings import ClusterSettings, SettingsError
 from tests.unit.lagscaler.kafka.fake_broker import (
     COORDINATOR,
@@ -32,6 +34,8 @@ NOW = 25.0
 """Seconds since the epoch; the last of the shop's records was written at 19."""
 
 ORDERS = Request("orders", "workers", ("orders",))
+RETURNS = Request("returns", "accounts", ("returns",))
+"""Of `side_by_side`."""
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +124,14 @@ def test_a_classic_group_is_described_as_one() -> None:
     assert found.rebalancing
     assert found.partitions["orders", 0].member == "one"
     assert broker.count(DESCRIBE) == broker.count(DESCRIBE_NEW) == 1
+
+
+def test_where_kip_848_is_switched_off_groups_are_described_the_old_way() -> None:
+    broker = shop()
+    broker.new_protocol, broker.unknown_group = set(), 35
+    found = sampled(broker, ORDERS)
+    assert found.members == 2
+    assert found.partitions["orders", 0].member == "one"
 
 
 def test_a_group_that_never_was_is_no_gap() -> None:
@@ -259,20 +271,75 @@ def test_a_leader_that_says_nothing() -> None:
     assert "(partitions 0, 1)" in gaps[Gap.NO_LEADER]
 
 
-def test_a_poll_ends_in_time_and_keeps_what_it_has_learned() -> None:
-    broker = shop()
-    broker.silent = {LIST}
-    gaps = sampled(broker, ORDERS, timeout=2.0).gaps
-    assert list(gaps) == [Gap.UNREACHABLE]
-    assert "did not answer everything within 2 s" in gaps[Gap.UNREACHABLE]
+@pytest.mark.parametrize("silent", [LIST, DESCRIBE_NEW])
+def test_a_poll_ends_in_time_and_keeps_what_it_has_learned(silent: int) -> None:
+    """One of two brokers is silent at last: what the other told is known, and of what is its own the rest."""
+
+    async def main() -> Mapping[Hashable, Reading]:
+        async with shop() as first, shop() as second, await side_by_side(first, second, timeout=2.0) as sampler:
+            second.silent = {silent}
+            while True:
+                # A machine that stands still may end a poll earlier than the silence does.
+                found = await sampler.sample([ORDERS, RETURNS])
+                if found["orders"].members is not None and not found["orders"].gaps:
+                    return found
+
+    found = asyncio.run(asyncio.wait_for(main(), 90))
+    assert set(found["orders"].partitions) == {("orders", 0), ("orders", 1)}
+    gaps = found["returns"].gaps
+    if silent == LIST:
+        assert "did not answer everything within 2 s" in gaps[Gap.UNREACHABLE]
+        assert (found["returns"].members, found["returns"].partitions) == (1, {})
+    else:
+        assert gaps == {}
+        assert (found["returns"].members, set(found["returns"].partitions)) == (None, {("returns", 0)})
 
 
-def test_that_members_are_not_known_is_no_gap() -> None:
+@pytest.mark.parametrize("coordinates", [True, False])
+def test_a_broker_that_cannot_be_connected_to_is_tried_once_in_a_poll(coordinates: bool) -> None:
+    async def main() -> tuple[Mapping[Hashable, Reading], int]:
+        async with shop() as first, shop() as second, await side_by_side(first, second, attempt=1.0) as sampler:
+            second.silent = {VERSIONS}
+            if not coordinates:
+                del first.elsewhere["accounts"]
+            dirty = Request("dirty", "accounts", ("returns", "orders"), read_committed=False)
+            return await sampler.sample([ORDERS, RETURNS, dirty]), second.connections
+
+    found, tried = asyncio.run(main())
+    assert tried == 1
+    assert (found["orders"].gaps, found["orders"].members) == ({}, 2)
+    assert set(found["orders"].partitions) == {("orders", 0), ("orders", 1)}
+    assert list(found["returns"].gaps) == [Gap.UNREACHABLE if coordinates else Gap.NO_LEADER]
+    assert "did not answer within 1 s" in str(found["returns"].gaps)
+    assert set(found["dirty"].partitions) == (set() if coordinates else {("orders", 0), ("orders", 1)})
+
+
+def test_that_members_are_not_known_is_no_gap_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     broker = shop()
-    broker.silent = {DESCRIBE_NEW}
-    found = sampled(broker, ORDERS, attempt=2.0)
-    assert found.members is None
-    assert len(found.partitions) == 2
+    caplog.set_level(logging.INFO, "lagscaler.kafka")
+
+    async def thrice(sampler: Sampler) -> list[Reading]:
+        found = []
+        for silent in ({DESCRIBE_NEW}, {DESCRIBE_NEW}, set()):
+            broker.silent = silent
+            found.append((await sampler.sample([ORDERS]))["orders"])
+        return found
+
+    found = run(broker, thrice, attempt=1.0)
+    assert [one.members for one in found] == [None, None, 2]
+    assert all(len(one.partitions) == 2 and not one.gaps for one in found)
+    told = [one.getMessage() for one in caplog.records if "members" in one.getMessage()]
+    assert len(told) == 2
+    assert "the members of group workers are not known" in told[0]
+    assert "did not answer within 1 s" in told[0]
+    assert "the members of group workers are known again" in told[1]
+
+
+def test_members_of_a_group_that_tells_nothing_at_all_are_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
+    broker = shop()
+    broker.silent = {FETCH}
+    assert sampled(broker, ORDERS, attempt=1.0).members is None
+    assert "members" not in caplog.text
 
 
 @pytest.mark.parametrize("api", [METADATA, COORDINATOR, FETCH, LIST])
@@ -353,6 +420,52 @@ def test_closing_ends_what_is_under_way() -> None:
     assert list(run(broker, closed).gaps) == [Gap.UNREACHABLE]
 
 
+def test_after_closing_nothing_is_connected_to(caplog: pytest.LogCaptureFixture) -> None:
+    broker = shop()
+
+    async def closed(sampler: Sampler) -> list[Reading]:
+        await sampler.sample([ORDERS])
+        broker.silent = {FETCH}
+        task = asyncio.create_task(sampler.sample([ORDERS]))
+        while broker.count(FETCH) < 2:
+            await asyncio.sleep(0)
+        broker.silent = set()
+        await sampler.close()
+        return [(await task)["orders"], (await sampler.sample([ORDERS]))["orders"]]
+
+    for found in run(broker, closed):
+        assert list(found.gaps) == [Gap.UNREACHABLE]
+        assert "closed" in found.gaps[Gap.UNREACHABLE]
+    assert broker.connections == 1
+    assert caplog.text == ""
+
+
+def test_a_connection_that_opens_while_the_sampler_is_closed_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = shop()
+    opens, closed = asyncio.Event(), asyncio.Event()
+    really = Connection.open
+
+    async def held(*arguments: Any) -> Connection:
+        opens.set()
+        await closed.wait()
+        return await really(*arguments)
+
+    monkeypatch.setattr(Connection, "open", held)
+
+    async def close(sampler: Sampler) -> Reading:
+        task = asyncio.create_task(sampler.sample([ORDERS]))
+        await opens.wait()
+        await sampler.close()
+        closed.set()
+        found = (await task)["orders"]
+        while broker.open:
+            await asyncio.sleep(0)
+        return found
+
+    assert list(run(broker, close).gaps) == [Gap.UNREACHABLE]
+    assert broker.count(METADATA) == 0
+
+
 def test_samples_may_be_taken_at_the_same_time() -> None:
     async def both(sampler: Sampler) -> list[Reading]:
         return [one["orders"] for one in await asyncio.gather(*(sampler.sample([ORDERS]) for _ in range(5)))]
@@ -408,10 +521,71 @@ def test_times_of_two_groups_on_one_topic_are_each_their_own() -> None:
     assert other < one
 
 
-@pytest.mark.parametrize("servers", ["", "kafka:", ":9092", "kafka:port", "a:1,,b:2", "kafka:²"])
-def test_bootstrap_servers_that_are_none(servers: str) -> None:
-    with pytest.raises(SettingsError, match="is not host:port"):
-        Sampler(ClusterSettings("main", servers))
+def test_times_are_asked_for_side_by_side_some_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most = 0, 0
+
+    async def slow(_: Logs, offsets: Mapping[TopicPartition, int], *__: object) -> dict[TopicPartition, float]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        under_way -= 1
+        return dict.fromkeys(offsets, 1.0)
+
+    monkeypatch.setattr(sampler, "first_unread_at", slow)
+    broker = shop()
+    requests = [Request(number, f"group-{number}", ("orders",), want_times=True) for number in range(25)]
+
+    async def all_of_them(sampler: Sampler) -> Mapping[Hashable, Reading]:
+        return await sampler.sample(requests)
+
+    found = run(broker, all_of_them)
+    assert {one.partitions["orders", 0].first_unread_at for one in found.values()} == {1.0}
+    assert most == sampler.LOTS
+
+
+def test_bootstrap_servers_that_are_none() -> None:
+    with pytest.raises(SettingsError, match="cluster main: 'kafka:port' in bootstrapServers is not host:port"):
+        Sampler(ClusterSettings("main", "kafka:port"))
+
+
+@pytest.mark.parametrize("host", ["kafka..svc", "a" * 64 + ".svc"])
+def test_a_name_that_is_none_is_a_broker_that_does_not_answer(host: str) -> None:
+    async def main() -> Reading:
+        async with Sampler(ClusterSettings("main", f"{host}:9092")) as sampler:
+            return (await sampler.sample([ORDERS]))["orders"]
+
+    gaps = asyncio.run(main()).gaps
+    assert list(gaps) == [Gap.UNREACHABLE]
+    assert f"broker {host}:9092 cannot be connected to" in gaps[Gap.UNREACHABLE]
+
+
+def test_a_broker_that_names_a_port_that_is_none() -> None:
+    broker = shop()
+    broker.others, broker.leader = {2: 99_999}, 2
+    gaps = sampled(broker, ORDERS).gaps
+    assert list(gaps) == [Gap.UNREACHABLE]
+    assert "broker 127.0.0.1:99999 cannot be connected to" in gaps[Gap.UNREACHABLE]
+
+
+def test_a_fault_of_ours_is_a_gap_and_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError("moon")
+
+    monkeypatch.setattr(Logs, "look", fail)
+    gaps = sampled(shop(), ORDERS).gaps
+    assert gaps == {Gap.OTHER: "the look at cluster main failed by a fault of the operator's (KeyError): see its log"}
+    assert "moon" in caplog.text
+
+
+def test_a_fault_of_ours_about_members_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError("moon")
+
+    monkeypatch.setattr(groupview.GroupView, "members", fail)
+    found = sampled(shop(), ORDERS)
+    assert (found.gaps, found.members, len(found.partitions)) == ({}, None, 2)
 
 
 def test_foreign_bytes_are_not_taken_for_an_answer() -> None:
@@ -420,14 +594,6 @@ def test_foreign_bytes_are_not_taken_for_an_answer() -> None:
     gaps = sampled(broker, ORDERS).gaps
     assert list(gaps) == [Gap.UNREACHABLE]
     assert "does not speak Kafka's protocol" in gaps[Gap.UNREACHABLE]
-
-
-@pytest.mark.parametrize(
-    ("servers", "found"),
-    [("kafka", [("kafka", 9092)]), ("a:1, b:2", [("a", 1), ("b", 2)]), ("[::1]:9094", [("::1", 9094)])],
-)
-def test_bootstrap_servers(servers: str, found: list[tuple[str, int]]) -> None:
-    assert addresses(ClusterSettings("main", servers)) == found
 
 
 def broken(_: object) -> bytes:
@@ -439,6 +605,19 @@ async def of_two(first: FakeBroker, second: FakeBroker) -> Sampler:
     """Make a cluster of two brokers, of which the second leads and the first is where to begin."""
     first.others, first.leader, second.id, second.others = {2: second.port}, 2, 2, {1: first.port}
     return Sampler(first.settings, 60.0, 30.0)
+
+
+async def side_by_side(first: FakeBroker, second: FakeBroker, timeout: float = 60.0, attempt: float = 60.0) -> Sampler:
+    """Make a cluster of two brokers: RETURNS is the second's, all else the first's, to which the sampler turns."""
+    second.id = 2
+    first.others, second.others = {2: second.port}, {1: first.port}
+    for one in (first, second):
+        one.logs["returns"] = {0: [(number, 1000 * number) for number in range(3)]}
+        one.members["accounts"] = {"three": [("returns", 0)]}
+        one.new_protocol.add("accounts")
+    first.elsewhere = second.elsewhere = {"returns": 2, "accounts": 2}
+    second.leader = 1
+    return Sampler(first.settings, timeout, attempt, clock=lambda: NOW)
 
 
 def test_leaders_and_coordinators_are_asked_where_they_are() -> None:

@@ -31,6 +31,8 @@ def test_a_server_that_does_not_know_the_password_is_not_believed() -> None:
         one.verify(b"v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
     with pytest.raises(ScramError, match="does not know"):
         one.verify(b"")
+    with pytest.raises(ScramError, match="does not know"):
+        one.verify("v=é".encode())
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,7 @@ def test_a_server_that_does_not_know_the_password_is_not_believed() -> None:
         b"r=someoneElse,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
         SERVER.replace(b"i=4096", b"i=many"),
         SERVER.replace(b"i=4096", b"i=0"),
+        SERVER.replace(b"i=4096", b"i=4095"),
         SERVER.replace(b"i=4096", b"i=2000000000"),
         SERVER.replace(b"s=W22ZaJ0SNY7soEsUEjb6gQ==", b"s=W2"),
     ],

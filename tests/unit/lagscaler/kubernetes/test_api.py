@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import web
+from kubernetes_asyncio.config import ConfigException
 
 from lagscaler.kubernetes.api import KubernetesApi, KubernetesError
 from lagscaler.kubernetes.kinds import AUTOSCALERS, CONSUMERS, SCALED_OBJECTS, watched
@@ -34,6 +35,8 @@ class Server:
         body = json.loads(text) if text else None
         self.asked.append((request.method, request.path_qs, request.content_type, body))
         status, answer = self.answers.pop(0)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, status=status, content_type="text/html", charset="utf-8")
         return web.json_response(answer, status=status)
 
 
@@ -112,15 +115,19 @@ def test_a_list_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ]
 
 
-@pytest.mark.parametrize(("status", "gone"), [(404, True), (409, True), (403, False), (500, False)])
+@pytest.mark.parametrize(
+    ("status", "gone", "refused"),
+    [(404, True, False), (409, True, False), (403, False, True), (422, False, True), (429, False, False),
+     (500, False, False)],
+)  # fmt: skip
 def test_a_refusal_is_told_in_the_servers_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, gone: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, gone: bool, refused: bool
 ) -> None:
     async def say(api: KubernetesApi, server: Server) -> None:
         server.answers = [(status, {"message": "deployments is forbidden: no"})]
         with pytest.raises(KubernetesError, match="deployments is forbidden: no") as failed:
             await api.scale(ORDERS, 3)
-        assert (failed.value.status, failed.value.gone) == (status, gone)
+        assert (failed.value.status, failed.value.gone, failed.value.refused) == (status, gone, refused)
 
     assert talk(tmp_path, monkeypatch, say).counted == [("patch", "deployments/scale", status)]
 
@@ -139,6 +146,48 @@ def test_no_answer_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.Mo
 
     # The server of the conversation is gone by now, and its kubeconfig is not.
     asyncio.run(nobody())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html>the proxy's own page</html>", b"\xff\xfe", b"", [], "a text"],
+    ids=["page", "bytes", "", "[]", "text"],
+)
+def test_an_answer_of_another_form_is_an_error_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    async def say(api: KubernetesApi, server: Server) -> None:
+        server.answers = [(200, answer)]
+        with pytest.raises(KubernetesError, match="the Kubernetes API") as failed:
+            await api.scale(ORDERS, 3)
+        assert (failed.value.status, failed.value.gone, failed.value.refused) == (0, False, False)
+
+    talk(tmp_path, monkeypatch, say)
+
+
+def test_a_refusal_in_no_words_that_can_be_read_is_still_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def say(api: KubernetesApi, server: Server) -> None:
+        server.answers = [(403, b"\xff\xfe")]
+        with pytest.raises(KubernetesError) as failed:
+            await api.scale(ORDERS, 3)
+        assert failed.value.refused
+
+    talk(tmp_path, monkeypatch, say)
+
+
+def test_a_token_that_cannot_be_read_any_more_is_an_error_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise ConfigException("the token's file is empty")
+
+    async def say(api: KubernetesApi, server: Server) -> None:
+        monkeypatch.setattr(api._client, "update_params_for_auth", away)
+        with pytest.raises(KubernetesError, match="the token's file is empty") as failed:
+            await api.scale(ORDERS, 3)
+        assert failed.value.status == 0
+
+    assert talk(tmp_path, monkeypatch, say).counted == [("patch", "deployments/scale", 0)]
 
 
 def test_without_credentials_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

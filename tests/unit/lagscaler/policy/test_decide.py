@@ -9,8 +9,10 @@ from itertools import pairwise
 import pytest
 
 from lagscaler.policy.decide import decide
+from lagscaler.policy.document import worth_saving
 from lagscaler.policy.history import History
 from lagscaler.policy.model import Gap, PartitionState, Reason, Sample, Spec, State
+from lagscaler.policy.picture import draw
 from tests.unit.lagscaler.policy.scenes import KEY, NOW, Group, Loop, gap, one
 
 
@@ -50,8 +52,7 @@ class TestMore:
 
     def test_one_look_is_enough_when_there_is_none(self):
         loop = settled(latency=30)
-        decisions = [loop.step(1100) for _ in range(2)]
-        assert Reason.BEHIND in {decision.reason for decision in decisions}
+        assert loop.step(1100).reason is Reason.BEHIND
 
     def test_a_burst_that_the_objective_absorbs_buys_nothing(self):
         loop = settled()
@@ -68,6 +69,27 @@ class TestMore:
         assert decisions[-1].replicas == 5
         assert decisions[-1].reason is Reason.LIMITED
         assert decisions[-1].needed > 5
+
+    def test_to_find_the_same_again_is_nothing_to_remember(self):
+        """What is remembered is written to the resource: not at every look, for hours."""
+        loop = settled(max_replicas=3)
+        loop.run(900, 100)
+        before = loop.state
+        assert loop.run(900, 600)[-1].reason is Reason.LIMITED
+        assert not worth_saving(before, loop.state)
+
+    def test_a_consumer_that_commits_too_rarely_is_told_how_to_be_scaled(self):
+        """Of its capacity nothing is seen, so nothing can be added: that has to be said."""
+        group = Group(replicas=6, busy=False, capacity=1000)
+        loop = Loop(group)
+        for _ in range(90):
+            group.run(1200)
+            committed = (group.at - NOW) // 200 * 200 * 90.0
+            sample = group.sample()
+            partitions = {key: replace(one, committed=committed) for key, one in sample.partitions.items()}
+            decision = loop.judge(replace(sample, partitions=partitions))
+        assert decision.reason is Reason.LEARNING
+        assert decision.sentence.endswith("is not known, so none can be added: set capacity.perReplica.")
 
     def test_replicas_that_are_starting_count(self):
         """Pods that are asked for and not there yet are not asked for again."""
@@ -121,6 +143,15 @@ class TestFewer:
         assert len(loop.state.changes) <= before + 1
         assert loop.group.replicas < 8
 
+    @pytest.mark.parametrize("seconds", [180, 600])
+    def test_after_an_outage_it_is_looked_again_first(self, seconds):
+        """What came while nobody saw it is known as a mean: that may hide what the replicas are there for."""
+        loop = settled(rate=900, replicas=12)
+        for _ in range(seconds // 10):
+            loop.group.run(100)
+            loop.judge(gap(loop.group.at - NOW, 12))
+        assert loop.step(900).replicas == 12
+
     def test_after_a_restart_it_is_looked_again_first(self):
         loop = settled(rate=900, replicas=12, scale_down_after=300)
         loop.run(200, 150)
@@ -135,6 +166,26 @@ class TestFewer:
         assert decisions[-1].replicas == 2
         loop.state = replace(loop.state, strained=140.0, learned_at=loop.group.at)
         assert loop.run(85, 900)[-1].replicas == 1
+
+    def test_only_what_could_not_be_done_teaches(self):
+        """Replicas that are added because Kafka is away, or for a bound, say nothing of what one bears."""
+        loop = settled(rate=900, replicas=12, fallback_replicas=10)
+        assert next(decision for decision in loop.steps(200, 600) if decision.reason is Reason.SURPLUS)
+        for _ in range(25):
+            loop.group.run(200)
+            loop.judge(gap(loop.group.at - NOW, loop.group.replicas))
+        assert loop.group.replicas == 10
+        assert loop.state.strained is None
+        assert loop.run(200, 1200)[-1].replicas == 3
+
+    def test_nor_does_coming_back_from_zero(self):
+        loop = Loop(Group(replicas=3), Spec(to_zero=True, idle_after=60))
+        loop.run(250, 700)
+        loop.run(20, 180)
+        assert loop.run(0, 130)[-1].replicas == 0
+        assert loop.step(1).reason is Reason.ACTIVATED
+        loop.run(700, 200)
+        assert loop.run(100, 1200)[-1].replicas <= 2
 
     def test_not_while_those_that_were_asked_for_are_starting(self):
         """What waits is worked off before they come: but who knows, they were asked for with a reason."""
@@ -331,6 +382,30 @@ class TestStalled:
         assert PartitionState.STALLED not in decision.partitions.values()
 
 
+class OneAfterTheOther(Group):
+    """Consumers that take all they can of their first partition, and the next one when there is nothing left in it."""
+
+    def run(self, rate):
+        for partition in range(self.partitions):
+            self.ends[partition] += rate / self.partitions * self.poll
+        left = dict.fromkeys(range(self.replicas), self.capacity * self.poll)
+        for partition in range(self.partitions):
+            part = min(self.ends[partition] - self.done[partition], left[self.owner(partition)])
+            self.done[partition] += part
+            left[self.owner(partition)] -= part
+        self.at += self.poll
+
+
+def test_partitions_that_wait_their_turn_buy_replicas():
+    """They stand still for an hour, and are not stalled: their owner works off the others, and does not say so."""
+    loop = Loop(OneAfterTheOther(replicas=1, partitions=6, capacity=40, busy=False), Spec(latency=600))
+    loop.group.ends = [20_000.0] * 6
+    decisions = loop.run(100, 3600)
+    assert max(decision.replicas for decision in decisions) == 6
+    assert decisions[-1].behind < 600
+    assert all(PartitionState.STALLED not in decision.partitions.values() for decision in decisions)
+
+
 class TestHot:
     def test_a_hot_partition_buys_what_helps_the_others(self):
         weights = [30.0, *[1.0] * 11]
@@ -438,6 +513,10 @@ class TestWhatIsSeen:
         loop.group.run(900)
         loop.judge(replace(loop.group.sample(), members=0))
         assert loop.state.asked_at is None
+
+    def test_pods_own_what_no_member_does(self):
+        sample = replace(one(0, 100, 100, member=None, members=0), replicas=3, ready=3)
+        assert draw([sample], Spec(), State()).owners == 3
 
     def test_a_short_objective_without_lag_is_met(self):
         loop = Loop(Group(replicas=3, poll=1.0), Spec(latency=2, poll=1.0, scale_down_after=5, cooldown=5))

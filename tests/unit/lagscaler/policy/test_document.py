@@ -92,6 +92,8 @@ def test_what_is_usual_is_left_out():
     ("parse", "wrong", "says"),
     [
         pytest.param(document.parse_state, {}, "version None", id="no version"),
+        pytest.param(document.parse_state, "x", "state: an object", id="a text for a state"),
+        pytest.param(document.parse_state, [], "state: an object", id="a list for a state"),
         pytest.param(document.parse_state, {"version": 2}, "version 2", id="another version"),
         pytest.param(document.parse_state, {"version": 1, "capacity": "9"}, "capacity: '9'", id="a text"),
         pytest.param(document.parse_state, {"version": 1, "changes": 3}, "changes: a list", id="no list"),
@@ -101,6 +103,8 @@ def test_what_is_usual_is_left_out():
         pytest.param(document.parse_state, {"version": 1, "breaches": 1.5}, "breaches: 1.5", id="no whole number"),
         pytest.param(document.parse_state, {"version": 1, "capacity": True}, "capacity: True", id="true is no number"),
         pytest.param(document.parse_spec, {"latency": float("nan")}, "latency: nan", id="not a number"),
+        pytest.param(document.parse_spec, [1], "spec: an object is expected", id="a list for a spec"),
+        pytest.param(document.parse_sample, 5, "sample: an object is expected", id="a number for a sample"),
         pytest.param(document.parse_spec, {"toZero": 1}, "toZero: 1", id="one is not true"),
         pytest.param(document.parse_spec, {"latency": None}, "latency: None", id="nothing where something must be"),
         pytest.param(

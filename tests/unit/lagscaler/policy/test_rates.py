@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lagscaler.policy.forecast import pause, trend
-from lagscaler.policy.model import Sample, Spec, State
+from lagscaler.policy.model import PartitionSample, Sample, Spec, State
 from lagscaler.policy.picture import draw
 from lagscaler.policy.rates import ago, arrived, arriving, finished, increments
 from tests.unit.lagscaler.policy.scenes import KEY, NOW, one
@@ -38,6 +38,7 @@ def test_what_arrived_and_what_was_finished():
         pytest.param(one(20, 10, 100), one(10, 60, 300), id="the clock went back"),
         pytest.param(one(0, 60, 300), one(10, 10, 100), id="offsets went back"),
         pytest.param(Sample(NOW, {}, 1, 1), one(10, 10, 100), id="the partition is new"),
+        pytest.param(one(0, 10, 100), Sample(NOW + 10, {}, 1, 1), id="the partition is gone"),
     ],
 )
 def test_where_nothing_can_be_said(old, new):
@@ -82,6 +83,14 @@ class TestTrend:
 
     def test_too_little_was_seen(self):
         assert self.factor(10, 20, 30) == 1
+
+    def test_partitions_that_come_and_go(self):
+        def at(seconds, end, *numbers):
+            partitions = {("orders", number): PartitionSample(0, end, end) for number in numbers}
+            return Sample(NOW + seconds, partitions, 1, 1)
+
+        samples = [at(0, 0, 0, 1), at(60, 10, 0), at(120, 10, 0), at(180, 100, 0, 1)]
+        assert trend(draw(samples, Spec(), State()), 60) == 1
 
     def test_no_more_than_twice(self):
         assert self.factor(*[1] * 6, *[1000] * 6, *[3000] * 6) <= 2

@@ -37,6 +37,15 @@ def test_the_same_load_was_too_much_for_one_replica():
     assert regret.memory(state, SPEC) == 120
 
 
+def test_nothing_was_not_too_much():
+    """A backlog can be the reason to add some while nothing arrives."""
+    assert regret.bearable(undone(200, before=380, now=0)) is None
+
+
+def test_a_state_of_before_that_says_nothing_was_too_much():
+    assert regret.bearable(State(strained=0.0)) is None
+
+
 def test_an_addition_without_a_reduction_teaches_nothing():
     assert regret.adding(State(), NOW, 400, 4, SPEC) == State()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from lagscaler.policy.model import PartitionState, Spec
+from lagscaler.policy.model import PartitionSample, PartitionState, Sample, Spec
 from lagscaler.policy.windows import judge
-from tests.unit.lagscaler.policy.scenes import KEY, one
+from tests.unit.lagscaler.policy.scenes import KEY, NOW, keys, one
 
 SPEC = Spec(stall_after=100)
 
@@ -119,6 +121,64 @@ class TestATaskAtWork:
         assert judge(rows((100, 200), (100, 250), (100, 300), busy=0.0), KEY, SPEC) is STALLED
 
 
+def beside(*offsets, owner="a", busy=None, step=25):
+    """Return samples of a partition that waits, and of another one of which pairs of committed and end are given."""
+    this, other = keys(2)
+    return [
+        Sample(
+            NOW + index * step,
+            {
+                this: PartitionSample(0, 300, 100, busy=busy, member="a"),
+                other: PartitionSample(0, end, committed, busy=busy, member=owner),
+            },
+            replicas=1,
+            ready=1,
+            members=1,
+        )
+        for index, (committed, end) in enumerate(offsets)
+    ]
+
+
+class TestOnePartitionAfterTheOther:
+    """A consumer that does not say how busy it is, and owns more than one partition."""
+
+    BACKLOG = ((0, 900), (100, 950), (200, 1000), (300, 1050), (400, 1100))
+
+    def test_while_it_works_off_another_backlog_this_one_waits_its_turn(self):
+        assert judge(beside(*self.BACKLOG), KEY, SPEC) is OK
+
+    def test_a_first_commit_there_is_work_too(self):
+        assert judge(beside((None, 900), (None, 950), (200, 1000), (300, 1050), (400, 1100)), KEY, SPEC) is OK
+
+    def test_while_it_only_keeps_up_there_it_is_stuck_here(self):
+        assert judge(beside((90, 100), (190, 200), (290, 300), (390, 400), (490, 500)), KEY, SPEC) is STALLED
+
+    def test_when_it_was_soon_through_there_it_is_stuck_here(self):
+        assert judge(beside((0, 400), (200, 400), (400, 450), (450, 500), (500, 550)), KEY, SPEC) is STALLED
+
+    def test_when_it_stands_still_there_as_well_it_is_stuck(self):
+        assert judge(beside(*[(0, 900)] * 5), KEY, SPEC) is STALLED
+
+    def test_what_retention_deletes_there_is_no_work(self):
+        samples = [
+            replace(
+                sample,
+                partitions={
+                    key: replace(one, start=index * 50, committed=0) if key != KEY else one
+                    for key, one in sample.partitions.items()
+                },
+            )
+            for index, sample in enumerate(beside(*self.BACKLOG))
+        ]
+        assert judge(samples, KEY, SPEC) is STALLED
+
+    def test_what_another_member_works_off_says_nothing_about_this_one(self):
+        assert judge(beside(*self.BACKLOG, owner="b"), KEY, SPEC) is STALLED
+
+    def test_an_owner_that_says_it_is_idle_is_believed(self):
+        assert judge(beside(*self.BACKLOG, busy=0.0), KEY, SPEC) is STALLED
+
+
 class TestWhoCouldHaveWorked:
     def test_a_rebalance_in_the_window_excuses(self):
         samples = rows((100, 200), (100, 250), (100, 300))
@@ -159,3 +219,15 @@ class TestPhantoms:
         at_zero = rows((100, 101), replicas=0, members=0, member=None)
         assert judge(at_zero, KEY, SPEC, phantom=101) is PHANTOM
         assert judge(rows((100, 102), replicas=0, members=0, member=None), KEY, SPEC, phantom=101) is OK
+
+    def test_what_is_remembered_swallows_no_record(self):
+        """Offsets were set back, their commit has expired, or the topic was made anew: real records are waiting."""
+        at_zero = {"replicas": 0, "members": 0, "member": None}
+        assert judge(rows((0, 101), **at_zero), KEY, SPEC, phantom=101) is OK
+        assert judge(rows((None, 2), **at_zero), KEY, SPEC, phantom=2) is OK
+        assert judge(rows((0, 1), **at_zero), KEY, SPEC, phantom=101) is OK
+
+    def test_no_longer_than_samples_are_kept(self):
+        spec = Spec(stall_after=240, window=600)
+        assert judge(rows(*[(100, 101)] * 12), KEY, spec) is STALLED
+        assert judge(rows(*[(100, 101)] * 13), KEY, spec) is PHANTOM

@@ -84,11 +84,17 @@ def test_what_no_crd_of_ours_would_let_through_is_told(spec: dict[str, Any], wor
     assert words in str(refused.value)
 
 
-@pytest.mark.parametrize(("replicas", "generation", "asked"), [(0, 1, None), (0, 2, 0), (3, 1, 3), (3, 5, 3)])
-def test_zero_replicas_are_asked_for_only_by_a_change(replicas: int, generation: int, asked: int | None) -> None:
-    found = body(mode="Manual", replicas=replicas)
+@pytest.mark.parametrize("generation", [1, 2])
+@pytest.mark.parametrize(
+    ("spec", "asked"), [({}, None), ({"replicas": None}, None), ({"replicas": 0}, 0), ({"replicas": 3}, 3)]
+)
+def test_a_number_that_nobody_wrote_is_none_and_not_zero(
+    spec: dict[str, Any], asked: int | None, generation: int
+) -> None:
+    found = body(mode="Manual", **spec)
     found["metadata"]["generation"] = generation
-    assert parse_consumer(found).asked == asked
+    found["spec"] = completed(definition("kafkaconsumers"), found["spec"])
+    assert parse_consumer(found).replicas == asked
 
 
 def test_the_columns_and_the_scale_subresource() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.unit.lagscaler.crds import definition, fields, schema_of
+from tests.unit.lagscaler.crds import FOLDER, completed, definition, fields, schema_of
 
 KNOWN = {
     "type", "description", "default", "minimum", "maximum", "minLength", "maxLength", "pattern", "enum", "format",
@@ -47,6 +48,17 @@ def test_they_outlive_the_release(plural: str) -> None:
     assert found["metadata"]["name"] == f"{plural}.taskbridge.dev"
     assert found["spec"]["names"]["categories"] == ["taskbridge"]
     assert found["spec"]["scope"] == "Namespaced"
+
+
+@pytest.mark.parametrize("written", ["k8s", "nothing"])
+def test_nothing_stalls_later_than_is_looked_back(written: str) -> None:
+    """The API server holds every KafkaConsumer to it; so the defaults must, and what we give people to apply."""
+    found = definition("kafkaconsumers")
+    rules = [rule["rule"] for rule in schema_of(found, "spec")["x-kubernetes-validations"]]
+    assert "self.capacity.windowSeconds >= self.stall.afterSeconds" in rules
+    example = yaml.safe_load((FOLDER.parents[3] / "k8s" / "operator" / "kafkaconsumer.yaml").read_text())
+    spec = completed(found, example["spec"] if written == "k8s" else {})
+    assert spec["capacity"]["windowSeconds"] >= spec["stall"]["afterSeconds"]
 
 
 @pytest.mark.parametrize("plural", PLURALS)

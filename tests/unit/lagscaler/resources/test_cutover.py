@@ -41,6 +41,7 @@ def test_the_stages_are_those_of_the_crd() -> None:
         (Wish("live", 12.5), "live 12.5%"),
         (Wish("live", 10.0, hold=True), "live 10% (hold)"),
         (Wish("live", 10.0, kill=True), "kill"),
+        (Wish("live", 10.0, hold=True, kill=True), "kill (hold)"),
     ],
 )
 def test_what_is_asked_for_in_words(wish: Wish, words: str) -> None:

@@ -41,7 +41,9 @@ def test_nothing_is_said_before_it_is_known() -> None:
         # A partition where nothing happens is committed once the fraction has changed enough, and no more often.
         ([0.5], ["v=1;busy=0.50"]),
         ([0.5, 0.52, 0.54, 0.55], ["v=1;busy=0.50", "v=1;busy=0.55"]),
-        ([0.5, 0.0, 0.0, 0.04], ["v=1;busy=0.50", "v=1;busy=0.00"]),
+        ([0.5, 0.0, 0.0], ["v=1;busy=0.50", "v=1;busy=0.00"]),
+        # Whether it is at work at all is said at once, however little it is: nobody else can tell rest from a stall.
+        ([0.03, 0.0, 0.0, 0.02, 0.04, 0.0], ["v=1;busy=0.03", "v=1;busy=0.00", "v=1;busy=0.02", "v=1;busy=0.00"]),
         ([1.0, 1.0, 0.96], ["v=1;busy=1.00"]),
     ],
 )

@@ -52,6 +52,15 @@ def test_a_supervisor_that_cannot_keep_up_is_busy_although_its_executors_are_not
     assert measured(workload, 1.0, 0.2, 0.2, 0.2, 0.2) == 0.95
 
 
+def test_a_supervisor_that_only_looks_whether_there_is_work_is_idle() -> None:
+    spent = iter([5.0, 5.04, 5.08, 5.13])
+    workload = Workload(1, cpu=lambda: next(spent))
+    measured(workload, 0.0, 0.0)
+    assert measured(workload, 1.0, 0.0) == 0.0
+    assert measured(workload, 2.0, 0.02) == 0.01
+    assert measured(workload, 2.5, 0.0) == 0.05
+
+
 def test_never_more_than_all_of_it() -> None:
     workload = Workload(1, cpu=lambda: 0.0)
     measured(workload, 0.0, 0.0)
