@@ -18,6 +18,9 @@
 {{- if and (not $cluster.sasl) (or $cluster.username $cluster.existingSecret) -}}
 {{- fail (printf "clusters.%s: with %s there is no user: unset username and existingSecret, or set securityProtocol to SASL_SSL" $name $cluster.securityProtocol) -}}
 {{- end -}}
+{{- if and (not (hasSuffix "SSL" $cluster.securityProtocol)) (or $cluster.ca.existingSecret $cluster.certificate.existingSecret) -}}
+{{- fail (printf "clusters.%s: with %s there is no TLS: unset ca.existingSecret and certificate.existingSecret, or set securityProtocol to SASL_SSL or SSL" $name $cluster.securityProtocol) -}}
+{{- end -}}
 {{- end -}}
 {{- range $name, $given := $values.bridges -}}
 {{- if not $given.existingSecret -}}
