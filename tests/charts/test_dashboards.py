@@ -179,9 +179,15 @@ def test_the_platform_alerts_parse() -> None:
 
 @pytest.mark.parametrize(
     ("claim", "full"),
-    [("data-0-main-broker-3", True), ("data-0-main-node-0", True), ("data-shop-postgresql-0", False)],
+    [
+        ("data-0-main-broker-3", True),
+        ("data-0-main-node-0", True),
+        ("data-0-other-node-0", False),
+        ("data-shop-postgresql-0", False),
+    ],
 )
 def test_only_volumes_of_brokers_fill_up_as_theirs(claim: str, full: bool) -> None:
     (rule,) = (one for one in platform_alerts() if one["alert"] == "KafkaDiskFillsUp")
-    matchers = [one.matchers.matchers[0] for one in Query("here", rule["expr"]).selectors()]
-    assert [bool(re.fullmatch(one.value, claim)) for one in matchers] == [full] * 3
+    asked = Query("here", rule["expr"].replace("CLUSTER", "main")).selectors()
+    patterns = [one.value for node in asked for one in node.matchers.matchers if one.name == "persistentvolumeclaim"]
+    assert [bool(re.fullmatch(pattern, claim)) for pattern in patterns] == [full] * 3

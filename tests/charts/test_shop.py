@@ -173,8 +173,10 @@ def test_what_celery_says_of_itself_is_of_this_container(scenario: str) -> None:
             [state] = [one["value"] for one in container["env"] if one["name"] == "SHOP_WORKER_STATE"]
             assert container["command"][:3] == ["sh", "-c", f'rm -rf {state} && exec "$0" "$@"'], name
             assert container["command"][3] == "celery", name
-            first = "started" if role == "celery" else "heartbeat"
-            assert container["startupProbe"]["exec"]["command"] == ["test", "-e", f"{state}/{first}"], name
+            # Images of 0.1.0 say only that they are ready.
+            files = ["started", "-o", "-e", f"{state}/ready"] if role == "celery" else ["heartbeat"]
+            expected = ["test", "-e", f"{state}/{files[0]}", *files[1:]]
+            assert container["startupProbe"]["exec"]["command"] == expected, name
 
 
 @pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "celery"])

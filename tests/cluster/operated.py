@@ -111,7 +111,8 @@ class Operated:
         )  # fmt: skip
 
     def calm(self) -> None:
-        """Give the plain consumer its first spec again; a second `apply` would leave what patches have set."""
+        """Let mails go at once, and give the plain consumer its first spec; an `apply` would leave what patches set."""
+        self.mail_takes(0)
         if self.kube.run("get", "kcon", "pace", "--namespace", "shop", "--ignore-not-found"):
             defaults = {"mode": "Auto", "replicas": None}
             idle = {**PACE["spec"]["idle"], "toZero": False}  # type: ignore[index]

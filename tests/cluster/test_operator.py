@@ -71,7 +71,7 @@ def operated(system: System) -> Iterator[Operated]:
 
 @pytest.fixture(autouse=True)
 def as_it_was(operated: Operated) -> Iterator[None]:
-    """Leave the plain consumer to the next test as this one found it, even where this one fails."""
+    """Leave the plain consumer and the mail server to the next test as this one found them, even where it fails."""
     yield
     operated.calm()
 

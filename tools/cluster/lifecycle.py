@@ -100,6 +100,8 @@ class Cluster:
                     "`python -m cluster down` ends it)"
                 )
                 wait_until(self.is_ready, silent, _ANSWER_TIMEOUT)
+                for node in addresses.NODES:
+                    self.enter(node)
                 return False
             self._remove()
             try:

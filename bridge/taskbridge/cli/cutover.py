@@ -53,9 +53,9 @@ def cutover(
     live      the messages of P percent of the keys go to Kafka, the others to Celery
     complete  every message goes to Kafka; Celery's broker is not needed any more
 
-    Forward leads one stage and one rung (1, 5, 25, 50, 100 %) at a time and, from mirror on, needs a READY verdict;
-    --override with a --reason lifts that, and both stand in the audit. No verdict of this version says READY. Go from
-    mirror straight to live. Back leads anywhere, at once. On the way forward missing topics are created, the consumer
+    Forward leads one stage and one rung (1, 5, 25, 50, 100 %) at a time (shadow may be passed over) and, from mirror
+    on, needs a READY verdict; --override with a --reason lifts that, and both stand in the audit. No verdict of this
+    version says READY. Back leads anywhere, at once. On the way forward missing topics are created, the consumer
     groups get their first offsets, and what the worker does not support yet is refused by name. All processes follow
     within a second or so.
 

@@ -2,8 +2,10 @@
 {{- define "kafka.guard" -}}
 {{- $strimzi := or (eq .Values.mode "strimzi") .Values.connect.enabled -}}
 {{- if and $strimzi (not (.Capabilities.APIVersions.Has "kafka.strimzi.io/v1/Kafka")) -}}
-{{- $watched := list .Release.Namespace (include "kafka.userNamespace" .) | uniq | join "," -}}
-{{- fail (printf "Strimzi's resources (kafka.strimzi.io/v1) are not known to this cluster. Install the operator first:\n\n  helm install strimzi oci://quay.io/strimzi-helm/strimzi-kafka-operator --version 1.2.0 --namespace strimzi --create-namespace --set 'watchNamespaces={%s}' --set 'extraEnvs[0].name=STRIMZI_POD_SECURITY_PROVIDER_CLASS' --set 'extraEnvs[0].value=restricted'\n  kubectl wait --for=condition=Established crd/kafkas.kafka.strimzi.io --timeout=60s\n\nand this release again. To use a Kafka that is there already: --set mode=external --set external.bootstrapServers=HOST:PORT.\nTo render without a cluster: helm template … --api-versions kafka.strimzi.io/v1/Kafka" $watched) -}}
+{{- $watched := list .Release.Namespace (include "kafka.userNamespace" .) | uniq -}}
+{{- $missing := "" -}}
+{{- range $watched }}{{ $missing = printf "%s  kubectl create namespace %s\n" $missing . }}{{ end -}}
+{{- fail (printf "Strimzi's resources (kafka.strimzi.io/v1) are not known to this cluster. Install the operator first, once the namespaces are there:\n\n%s  helm install strimzi oci://quay.io/strimzi-helm/strimzi-kafka-operator --version 1.2.0 --namespace strimzi --create-namespace --set 'watchNamespaces={%s}' --set 'extraEnvs[0].name=STRIMZI_POD_SECURITY_PROVIDER_CLASS' --set 'extraEnvs[0].value=restricted'\n  kubectl wait --for=condition=Established crd/kafkas.kafka.strimzi.io --timeout=60s\n\nand this release again. To use a Kafka that is there already: --set mode=external --set external.bootstrapServers=HOST:PORT.\nTo render without a cluster: helm template … --api-versions kafka.strimzi.io/v1/Kafka" $missing (join "," $watched)) -}}
 {{- end -}}
 {{- if eq .Values.mode "strimzi" -}}
 {{- include "kafka.guard.cluster" . -}}

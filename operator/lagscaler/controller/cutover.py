@@ -48,7 +48,8 @@ def next_step(standing: Standing) -> tuple[str, float | None] | None:
         case "off":
             return "mirror", None
         case "mirror":
-            return "shadow", RUNGS[0]
+            # Shadow executes nothing, and may be passed over.
+            return "live", RUNGS[0]
         case "shadow" | "live" as stage:
             further = next((rung for rung in RUNGS if rung > standing.percent), None)
             if further is not None:
@@ -88,7 +89,12 @@ def refused(
     sentences = [_done(cutover, *one) for one in made]
     sentences.append(f"{undone[0].words} is refused: {str(error).rstrip('.')}.")
     answer = _answered(cutover, undone[0].action, "Refused", " ".join(sentences), now)
-    return answer | {"missing": list(error.missing), "spec": kept(basis(cutover, undone))}
+    answer |= {"missing": list(error.missing), "spec": kept(basis(cutover, undone))}
+    # Of what was sent before and got no answer, a part may have been left undone with these.
+    sent = [one for one in _last(cutover).get("sent") or () if one != kept(cutover.wish)]
+    if sent and (len(undone) > 1 or undone[0].action in {"hold", "release"}):
+        answer["sent"] = sent
+    return answer
 
 
 def taken(cutover: Cutover, elder: Cutover, now: float) -> dict[str, Any]:

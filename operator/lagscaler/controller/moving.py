@@ -66,7 +66,9 @@ class _Track:
     answer: Mapping[str, Any] | None = None
     """What the status keeps of requests, whether or not it has it yet."""
     tried: int = 0
-    """The generation that `failures`, `retry_at` and `trouble` are about."""
+    """The generation that `failures`, `retry_at`, `unanswered` and `trouble` are about."""
+    unanswered: str = ""
+    """What is asked by the request that is tried again."""
     failures: int = 0
     retry_at: float = -math.inf
     trouble: Trouble | None = None
@@ -257,14 +259,15 @@ class Moving:
         """Make the requests that the spec asks for, if there are any; return whether one of them was carried out."""
         if track.tried != cutover.generation:
             # What is asked for now is not to wait for what was tried before.
-            track.tried, track.failures, track.retry_at, track.trouble = cutover.generation, 0, -math.inf, None
+            track.tried, track.failures, track.retry_at = cutover.generation, 0, -math.inf
+            track.unanswered, track.trouble = "", None
         if requests.settled(cutover):
             return False
         wanted = requests.asked(cutover)
         if not wanted:
             track.answer = nothing_asked(cutover, self._clock())
             return False
-        if self._clock() < track.retry_at and wanted[0].action != "kill":
+        if self._clock() < track.retry_at and (track.unanswered or wanted[0].action) != "kill":
             return False
         track.answer = requests.with_sent(cutover)
         remembered = asyncio.ensure_future(self._remember(cutover, track))
@@ -275,20 +278,25 @@ class Moving:
                 done = await bridge.port.transition(cutover.service, body)
                 made.append((request, done))
                 self._stand(bridge, cutover, done)
+                if not done.repeated:
+                    self._count(cutover, track, "Applied")
                 if len(made) < len(wanted) and self._overtaken(cutover):
                     # What comes next is compared with what was asked before, and with what was sent of this.
+                    sentence = str(applied(cutover, made, self._clock())["message"])
+                    await self._tell(cutover, Notice("Normal", "TransitionRequested", sentence))
                     return True
         except RequestRefusedError as error:
             answer = refused(cutover, made, wanted[len(made) :], error, self._clock())
         except BridgeUnreachableError as error:
+            # Not at once, whatever was carried out before it.
             self._try_again(bridge, cutover, track, wanted[len(made)], error)
-            return bool(made)
+            return False
         else:
             answer = applied(cutover, made, self._clock())
         finally:
             # Or the status would forget the answer again.
             await remembered
-        await self._answered(cutover, track, answer, len(made))
+        await self._answered(cutover, track, answer)
         return bool(made)
 
     def _stand(self, bridge: _Bridge, cutover: Cutover, done: Done) -> None:
@@ -307,22 +315,24 @@ class Moving:
         self, bridge: _Bridge, cutover: Cutover, track: _Track, request: Asked, error: BridgeUnreachableError
     ) -> None:
         track.failures += 1
+        track.unanswered = request.action
         pause = _pause(track.failures)
         track.retry_at = self._clock() + pause
         track.trouble = Trouble(error.reason, f"{request.words} is tried again: {error}")
         asyncio.get_running_loop().call_later(pause, bridge.wake.set)
         logger.warning("Cutover %s: %s", cutover.key, track.trouble.message)
 
-    async def _answered(self, cutover: Cutover, track: _Track, answer: Mapping[str, Any], made: int) -> None:
-        """Take in what became of the requests of a spec, of which so many were carried out, and tell people."""
-        track.answer, track.trouble = answer, None
-        track.outlook_at = -math.inf
-        refusals = int(answer["outcome"] == "Refused")
+    def _count(self, cutover: Cutover, track: _Track, outcome: str) -> None:
         if self._tracks.get(cutover.key) is track:
             # Otherwise it went meanwhile, and its series with it.
-            for outcome, count in (("Applied", made), ("Refused", refusals)):
-                self._metrics.cutover_requests.labels(cutover.key.namespace, cutover.key.name, outcome).inc(count)
-        if refusals:
+            self._metrics.cutover_requests.labels(cutover.key.namespace, cutover.key.name, outcome).inc()
+
+    async def _answered(self, cutover: Cutover, track: _Track, answer: Mapping[str, Any]) -> None:
+        """Take in what became of the requests of a spec, and tell people."""
+        track.answer, track.trouble, track.unanswered = answer, None, ""
+        track.outlook_at = -math.inf
+        if answer["outcome"] == "Refused":
+            self._count(cutover, track, "Refused")
             await self._tell(cutover, Notice("Warning", "TransitionRefused", str(answer["message"])))
         else:
             await self._tell(cutover, Notice("Normal", "TransitionRequested", str(answer["message"])))
@@ -435,4 +445,4 @@ class Moving:
 def _pause(failures: int) -> float:
     """Return the seconds before what failed so many times is tried again."""
     first, most = BACKOFF
-    return min(most, first * 2.0 ** (failures - 1))
+    return min(most, first * 2.0 ** min(failures - 1, 30))

@@ -255,10 +255,7 @@ class Operator:
                 self._scaling.samplers.pop(name, None)
                 self._later(gone.close())
             if (cluster := new.clusters.get(name)) is not None:
-                try:
-                    self._scaling.samplers[name] = self._samplers[name] = Sampler(cluster)
-                except SettingsError as error:
-                    logger.error("the Kafka cluster %s cannot be used: %s", name, error)  # noqa: TRY400
+                self._scaling.samplers[name] = self._samplers[name] = Sampler(cluster)
         for name in {*old.bridges, *new.bridges}:
             if old.bridges.get(name) == new.bridges.get(name):
                 continue
@@ -269,13 +266,19 @@ class Operator:
                 self._moving.drop(name)
             if (bridge := new.bridges.get(name)) is not None:
                 self._followers[name] = (bridge, asyncio.create_task(self._follow(bridge), name=f"bridge {name}"))
-        self._metrics.settings_valid.set(new.clusters.keys() <= self._samplers.keys())
+        self._metrics.settings_valid.set(1)
         for key in tuple(self._world.consumers):
             self._scaling.changed(key)
 
     async def _follow(self, settings: BridgeSettings) -> None:
-        async with BridgeClient(settings) as client:
-            await self._moving.follow(settings.name, client, settings.poll)
+        while True:
+            try:
+                async with BridgeClient(settings) as client:
+                    await self._moving.follow(settings.name, client, settings.poll)
+            except Exception:
+                # A fault of ours: without this nobody would carry a request, a kill included, until a restart.
+                logger.exception("the bridge %s is not followed any more, and is from the beginning", settings.name)
+                await asyncio.sleep(BACKOFF[0])
 
     def _later(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -285,4 +288,4 @@ class Operator:
 
 def _pause(failures: int) -> float:
     first, most = BACKOFF
-    return min(most, first * 2.0 ** (failures - 1))
+    return min(most, first * 2.0 ** min(failures - 1, 30))

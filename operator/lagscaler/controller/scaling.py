@@ -151,6 +151,8 @@ class Scaling:
 
     def _fault(self, consumer: KafkaConsumer) -> None:
         """Log a fault of ours, once for each version: the next look may do better, and others must not suffer."""
+        if consumer.key in self._world.consumers:
+            self._metrics.ready.labels(consumer.key.namespace, consumer.key.name).set(0)
         if self._faulty.get(consumer.key) != consumer.version:
             self._faulty[consumer.key] = consumer.version
             logger.exception("KafkaConsumer %s could not be dealt with", consumer.key)

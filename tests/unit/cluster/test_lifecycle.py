@@ -40,7 +40,17 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 def test_up_waits_for_an_api_server_that_is_busy(running: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([False, False, True])
     monkeypatch.setattr(Cluster, "is_ready", lambda _: next(answers))
+    monkeypatch.setattr(Cluster, "enter", lambda _, node: [node])
     assert running.up() is False
+
+
+def test_up_says_that_a_node_has_ended(running: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cluster, "is_ready", lambda _: True)
+    for node in ("node1", "node2"):
+        running.layout.node_pid(node).parent.mkdir(parents=True, exist_ok=True)
+        running.layout.node_pid(node).write_text("4194304")
+    with pytest.raises(ClusterError, match=r"node1 of the cluster in .* has ended"):
+        running.up()
 
 
 def test_up_removes_nothing_when_the_api_server_stays_silent(running: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lagscaler.bridge.client import BridgeUnreachableError, Done, RequestRefusedError, Standing
+from lagscaler.controller import moving, process
 from lagscaler.controller.moving import Moving
 from lagscaler.controller.world import World
 from lagscaler.kubernetes.api import KubernetesError
@@ -535,6 +536,25 @@ def test_a_kill_is_tried_again_at_every_look(monkeypatch: pytest.MonkeyPatch) ->
         await one.wait("InSync", "AsRequested")
 
     story(play, **LIVE)
+
+
+def test_what_follows_a_kill_and_fails_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(one: Stage) -> None:
+        await one.wait("InSync", "AsRequested")
+        monkeypatch.setattr("lagscaler.controller.moving.BACKOFF", (1e6, 1e6))
+        one.bridge.lost, one.bridge.spared = AWAY, "kill"
+        one.kubernetes.change(CUTOVERS, "orders", kill=True, hold=True)
+        await one.wait("BridgeReachable", "BridgeUnreachable")
+        before, looks = one.asked(), one.bridge.looks
+        await until(lambda: one.bridge.looks > looks + 3, "it is looked at again")
+        assert one.asked() == before == ["move", "kill", "hold"]
+
+    story(play, **LIVE)
+
+
+@pytest.mark.parametrize("pause", [moving._pause, process._pause])
+def test_a_pause_has_an_end_however_often_something_failed(pause: Callable[[int], float]) -> None:
+    assert pause(5000) == pause(40) > pause(1) > 0
 
 
 class Second(FakeBridge):

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from lagscaler.bridge.client import RequestRefusedError
+from lagscaler.controller.cutover import refused
 from lagscaler.controller.requests import Asked, asked, basis, body_of, settled
 from lagscaler.resources.cutover import REQUESTED_BY, Wish
 from tests.unit.lagscaler.builders import cutover
@@ -111,18 +113,35 @@ def test_the_request_carries_who_why_and_an_id_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "expected"),
+    ("undone", "expected"),
     [
         (HOLD, Wish("mirror", None, reason="b")),
         (TO_LIVE, Wish("live", 10, hold=True, reason="b")),
     ],
 )
-def test_what_was_not_carried_out_can_be_asked_again(refused: Asked, expected: Wish) -> None:
+def test_what_was_not_carried_out_can_be_asked_again(undone: Asked, expected: Wish) -> None:
     status = {"request": {"generation": 1, "spec": {**MIRROR, "reason": "a"}}}
     one = cutover(status=status, meta={"generation": 2}, **HELD, reason="b")
     wanted = asked(one)
     assert wanted == (HOLD, TO_LIVE)
-    assert basis(one, wanted[wanted.index(refused) :]) == expected
+    assert basis(one, wanted[wanted.index(undone) :]) == expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "wish", "next_one"),
+    [
+        ({**MIRROR, "hold": True}, MIRROR, (RELEASE,)),
+        ({"stage": "live", "percent": 10}, {**MIRROR, "hold": True}, (HOLD, TO_MIRROR)),
+    ],
+)
+def test_what_got_no_answer_is_not_forgotten_over_a_refusal(
+    sent: dict[str, Any], wish: dict[str, Any], next_one: tuple[Asked, ...]
+) -> None:
+    status = {"request": {"generation": 1, "spec": MIRROR, "sent": [sent]}}
+    one = cutover(status=status, meta={"generation": 3}, **wish)
+    answer = refused(one, [], asked(one), RequestRefusedError(400, "it may not be"), 0.0)
+    after = cutover(status={"request": answer}, meta={"generation": 4}, **wish, reason="now")
+    assert asked(after) == next_one
 
 
 def test_a_status_that_cannot_be_read_counts_as_none() -> None:
