@@ -82,6 +82,11 @@ class Stage:
         """Return a Cutover's status."""
         return self.kubernetes.status(CUTOVERS, name)
 
+    async def looked(self) -> None:
+        """Wait until the bridge was looked at three more times, and what followed from two of them is over."""
+        looks = self.bridge.looks
+        await until(lambda: self.bridge.looks >= looks + 3, "the bridge is looked at again")
+
     async def wait(self, condition: str, reason: str, name: str = "orders") -> dict[str, Any]:
         """Return a condition as soon as it has a reason."""
 
@@ -476,7 +481,7 @@ def test_a_kill_does_not_wait_for_what_is_only_asked() -> None:
         one.bridge.stuck = {"outlook", "last_move"}
         one.bridge.move("mirror", who="bob")
         await until(lambda: one.moving.stage_of("main", "orders") == "mirror", "it is seen")
-        await asyncio.sleep(0.1)
+        await one.looked()
         one.kubernetes.change(CUTOVERS, "orders", kill=True)
         await until(lambda: one.status()["request"]["generation"] == 2, "it is answered")
         await one.wait("InSync", "AsRequested")
@@ -545,8 +550,8 @@ def test_what_follows_a_kill_and_fails_is_not_tried_again_at_once(monkeypatch: p
         one.bridge.lost, one.bridge.spared = AWAY, "kill"
         one.kubernetes.change(CUTOVERS, "orders", kill=True, hold=True)
         await one.wait("BridgeReachable", "BridgeUnreachable")
-        before, looks = one.asked(), one.bridge.looks
-        await until(lambda: one.bridge.looks > looks + 3, "it is looked at again")
+        before = one.asked()
+        await one.looked()
         assert one.asked() == before == ["move", "kill", "hold"]
 
     story(play, **LIVE)
@@ -671,7 +676,7 @@ def test_one_that_is_deleted_meanwhile_leaves_no_series(where: str) -> None:
             one.kubernetes.remove(CUTOVERS, "orders")
             one.bridge.stuck = set()
         await until(lambda: one.moving.stage_of("main", "orders") == "mirror", "it is done")
-        await asyncio.sleep(0.1)
+        await one.looked()
         assert 'name="orders"' not in one.metrics.exposition().decode()
         assert not one.kubernetes.world.cutovers
 
@@ -698,7 +703,7 @@ def test_other_settings_of_a_bridge_keep_what_is_known() -> None:
         await one.wait("InSync", "AsRequested")
         one.bridge.unreachable = AWAY
         other = asyncio.create_task(one.moving.follow("main", one.bridge, 0.05))
-        await asyncio.sleep(0.1)
+        await one.looked()
         assert one.moving.stage_of("main", "orders") == "mirror"
         one.moving.drop("main")
         assert one.moving.stage_of("main", "orders") is None
