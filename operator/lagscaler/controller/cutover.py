@@ -48,8 +48,7 @@ def next_step(standing: Standing) -> tuple[str, float | None] | None:
         case "off":
             return "mirror", None
         case "mirror":
-            # Shadow executes nothing, and may be passed over.
-            return "live", RUNGS[0]
+            return "shadow", RUNGS[0]
         case "shadow" | "live" as stage:
             further = next((rung for rung in RUNGS if rung > standing.percent), None)
             if further is not None:
