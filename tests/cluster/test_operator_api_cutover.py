@@ -280,7 +280,7 @@ CHANGES = [
     ({"percent": 5}, "percent goes with a stage"),
     ({"override": True}, "override needs a reason"),
     ({"service": "elsewhere"}, "stays with its service and bridge"),
-    ({"stage": "mirror", "hold": True}, "a change is one request"),
+    ({"stage": "mirror", "hold": True}, "one change sets hold or the stage"),
     ({"stage": "gone"}, "Unsupported value"),
 ]
 
