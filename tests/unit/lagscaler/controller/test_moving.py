@@ -429,9 +429,11 @@ def test_a_hold_without_an_answer_is_taken_back() -> None:
         one.bridge.lost = AWAY
         one.kubernetes.change(CUTOVERS, "orders", hold=True)
         await one.wait("BridgeReachable", "BridgeUnreachable")
+        assert one.bridge.standing.hold
         one.bridge.lost = None
         one.kubernetes.change(CUTOVERS, "orders", hold=False)
         await until(lambda: not one.bridge.standing.hold, "it is released")
+        assert one.asked() == ["move", "hold", "release"]
         await one.wait("InSync", "AsRequested")
 
     story(play, stage="mirror")
