@@ -20,7 +20,7 @@ from lagscaler.controller.process import Operator
 from lagscaler.kubernetes.api import KubernetesError
 from lagscaler.kubernetes.kinds import CONSUMERS, DEPLOYMENTS, SCALED_OBJECTS, Kind
 from lagscaler.resources.reading import Key
-from lagscaler.settings import SettingsError
+from lagscaler.settings import SettingsError, read_text
 from tests.unit.lagscaler.builders import consumer_body, deployment_body
 from tests.unit.lagscaler.fakes import Clock, FakeBridge, FakeKubernetes, FakeSampler, until
 
@@ -35,6 +35,7 @@ class Api(FakeKubernetes):
         self.watches: list[tuple[tuple[Kind, ...], tuple[str, ...]]] = []
         self.breaks: list[Exception] = []
         self.unlistable: dict[str, Exception] = {}
+        self.lists = 0
 
     async def __aenter__(self) -> Api:
         return self
@@ -43,6 +44,7 @@ class Api(FakeKubernetes):
         """Nothing is open."""
 
     async def every(self, kind: Kind, namespace: str | None) -> list[dict[str, Any]]:
+        self.lists += 1
         if kind.name in self.unlistable:
             raise self.unlistable[kind.name]
         return await super().every(kind, namespace)
@@ -80,16 +82,22 @@ class Play:
         self.bridges: dict[str, Bridge] = {}
         """By URL."""
         self.port = free_port()
+        self.reads = 0
         clock = Clock(1)
 
         def sampler(settings: Any) -> FakeSampler:
             self.samplers.append(settings.bootstrap_servers)
             return FakeSampler(clock)
 
+        def read(path: Path) -> str:
+            self.reads += 1
+            return read_text(path)
+
         monkeypatch.setattr(process, "KubernetesApi", lambda _: self.api)
         monkeypatch.setattr(process, "watch", self.api.watch)
         monkeypatch.setattr(process, "Sampler", sampler)
         monkeypatch.setattr(process, "BridgeClient", lambda settings: self.bridges[settings.url])
+        monkeypatch.setattr(process, "read_text", read)
         monkeypatch.setattr(process, "SETTINGS_EVERY", 0.02)
         monkeypatch.setattr(process, "BACKOFF", (0.01, 0.05))
         path.write_text(MAIN)
@@ -114,6 +122,11 @@ class Play:
                 return answer.status, await answer.text()
         except aiohttp.ClientError:
             return 0, ""
+
+    async def settings_read(self, times: int) -> None:
+        """Wait until its settings were read so many more times, and what follows from the last but one is over."""
+        enough = self.reads + times + 1
+        await until(lambda: self.reads >= enough, "the settings are read again")
 
     async def answers(self, path: str, words: str) -> None:
         """Wait until it answers with these words."""
@@ -221,7 +234,8 @@ def test_a_fault_while_resources_are_listed_ends_nothing(play: Any) -> None:
         one.api.unlistable = {"KafkaConsumer": RuntimeError("a fault of ours")}
         async with one.running() as task:
             await one.answers("/readyz", "the resources were not listed yet")
-            await asyncio.sleep(0.2)
+            lists = one.api.lists
+            await until(lambda: one.api.lists > lists + 3, "they are listed again and again")
             assert not task.done()
             one.api.unlistable = {}
             await one.answers("/readyz", "ok")
@@ -235,7 +249,7 @@ def test_settings_that_cannot_be_read_for_a_moment_are_told_once(play: Any, capl
             await one.answers("/readyz", "ok")
             one.path.unlink()
             await one.answers("/metrics", "lagscaler_settings_valid 0.0")
-            await asyncio.sleep(0.3)
+            await one.settings_read(10)
             assert caplog.text.count("cannot be read") == 1
             one.path.write_text(MAIN)
             await one.answers("/metrics", "lagscaler_settings_valid 1.0")
@@ -251,9 +265,9 @@ def test_broken_settings_that_are_taken_back_are_good_again(play: Any) -> None:
             one.path.write_text("clusters: [")
             await one.answers("/metrics", "lagscaler_settings_valid 0.0")
             one.path.unlink()
-            await asyncio.sleep(0.1)
+            await one.settings_read(1)
             one.path.write_text("clusters: [")
-            await asyncio.sleep(0.1)
+            await one.settings_read(1)
             await one.answers("/metrics", "lagscaler_settings_valid 0.0")
             one.path.write_text(MAIN)
             await one.answers("/metrics", "lagscaler_settings_valid 1.0")

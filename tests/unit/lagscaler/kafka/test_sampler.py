@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Hashable, Mapping
 
 import pytest
 
-from lagscaler.kafka import groupview, logs, sampler
-from lagscaler.kafka.connection import Connection
+from lagscaler.kafka import groupview, sampler
 from lagscaler.kafka.logs import Logs
 from lagscaler.kafka.sampler import Reading, Request, Sampler
 from lagscaler.kafka.wire import Reader
@@ -25,50 +23,8 @@ from tests.unit.lagscaler.kafka.fake_broker import (
     METADATA,
     OLDEST,
     VERSIONS,
-    FakeBroker,
 )
-
-T = TypeVar("T")
-
-NOW = 25.0
-"""Seconds since the epoch; the last of the shop's records was written at 19."""
-
-ORDERS = Request("orders", "workers", ("orders",))
-RETURNS = Request("returns", "accounts", ("returns",))
-"""Of `side_by_side`."""
-
-
-@pytest.fixture(autouse=True)
-def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groupview, "PAUSE", 0.0)
-    monkeypatch.setattr(logs, "PAUSE", 0.0)
-
-
-def shop() -> FakeBroker:
-    """A broker with a topic of two partitions, and a group that has read some of the first."""
-    return FakeBroker(
-        logs={"orders": {0: [(number, 1000 * number) for number in range(5, 20)], 1: []}},
-        commits={"workers": {("orders", 0): (8, "v=1;busy=0.50;beyond=1.2")}},
-        members={"workers": {"one": [("orders", 0)], "two": [("orders", 1)]}},
-        new_protocol={"workers"},
-    )
-
-
-def sampled(broker: FakeBroker, *requests: Request, attempt: float = 30.0, timeout: float = 60.0) -> Reading:
-    """Return the first request's reading."""
-
-    async def take(sampler: Sampler) -> Reading:
-        return (await sampler.sample(requests))[requests[0].key]
-
-    return run(broker, take, attempt, timeout)
-
-
-def run(broker: FakeBroker, work: Callable[[Sampler], Awaitable[T]], attempt: float = 30.0, timeout: float = 60.0) -> T:
-    async def main() -> T:
-        async with broker, Sampler(broker.settings, timeout, attempt, clock=lambda: NOW) as sampler:
-            return await work(sampler)
-
-    return asyncio.run(main())
+from tests.unit.lagscaler.kafka.sampling import NOW, ORDERS, RETURNS, run, sampled, shop, side_by_side
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -342,130 +298,6 @@ def test_members_of_a_group_that_tells_nothing_at_all_are_not_spoken_of(caplog: 
     assert "members" not in caplog.text
 
 
-@pytest.mark.parametrize("api", [METADATA, COORDINATOR, FETCH, LIST])
-def test_a_connection_that_broke_is_made_again_at_once(api: int) -> None:
-    broker = shop()
-
-    async def twice(sampler: Sampler) -> Reading:
-        assert not (await sampler.sample([ORDERS]))["orders"].gaps
-        broker.hang_up.add(api)
-        sampler.keep([])
-        return (await sampler.sample([ORDERS]))["orders"]
-
-    assert run(broker, twice).gaps == {}
-    assert broker.connections == 2
-
-
-def test_connections_and_coordinators_are_kept() -> None:
-    broker = shop()
-
-    async def thrice(sampler: Sampler) -> None:
-        for _ in range(3):
-            await sampler.sample([ORDERS])
-        sampler.keep([])
-        await sampler.sample([ORDERS])
-
-    run(broker, thrice)
-    assert broker.connections == 1
-    assert broker.count(COORDINATOR) == 2
-
-
-def test_it_goes_on_after_a_failure() -> None:
-    async def main() -> list[dict[Gap, str]]:
-        broker = shop()
-        async with broker:
-            settings = broker.settings
-            sampler = Sampler(settings)
-            first = (await sampler.sample([ORDERS]))["orders"]
-        second = (await sampler.sample([ORDERS]))["orders"]
-        async with broker:
-            third = (await sampler.sample([ORDERS]))["orders"]
-            await sampler.close()
-        return [dict(one.gaps) for one in (first, second, third)]
-
-    first, second, third = asyncio.run(main())
-    assert first == third == {}
-    assert list(second) == [Gap.UNREACHABLE]
-
-
-def test_who_is_cancelled_leaves_the_sampler_usable() -> None:
-    broker = shop()
-    broker.silent = {FETCH}
-
-    async def cancelled(sampler: Sampler) -> Reading:
-        task = asyncio.create_task(sampler.sample([ORDERS]))
-        while not broker.count(FETCH):
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        broker.silent = set()
-        return (await sampler.sample([ORDERS]))["orders"]
-
-    assert run(broker, cancelled).gaps == {}
-    assert broker.connections == 1
-
-
-def test_closing_ends_what_is_under_way() -> None:
-    broker = shop()
-    broker.silent = {METADATA}
-
-    async def closed(sampler: Sampler) -> Reading:
-        task = asyncio.create_task(sampler.sample([ORDERS]))
-        while not broker.count(METADATA):
-            await asyncio.sleep(0)
-        await sampler.close()
-        return (await task)["orders"]
-
-    assert list(run(broker, closed).gaps) == [Gap.UNREACHABLE]
-
-
-def test_after_closing_nothing_is_connected_to(caplog: pytest.LogCaptureFixture) -> None:
-    broker = shop()
-
-    async def closed(sampler: Sampler) -> list[Reading]:
-        await sampler.sample([ORDERS])
-        broker.silent = {FETCH}
-        task = asyncio.create_task(sampler.sample([ORDERS]))
-        while broker.count(FETCH) < 2:
-            await asyncio.sleep(0)
-        broker.silent = set()
-        await sampler.close()
-        return [(await task)["orders"], (await sampler.sample([ORDERS]))["orders"]]
-
-    for found in run(broker, closed):
-        assert list(found.gaps) == [Gap.UNREACHABLE]
-        assert "closed" in found.gaps[Gap.UNREACHABLE]
-    assert broker.connections == 1
-    assert caplog.text == ""
-
-
-def test_a_connection_that_opens_while_the_sampler_is_closed_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    broker = shop()
-    opens, closed = asyncio.Event(), asyncio.Event()
-    really = Connection.open
-
-    async def held(*arguments: Any) -> Connection:
-        opens.set()
-        await closed.wait()
-        return await really(*arguments)
-
-    monkeypatch.setattr(Connection, "open", held)
-
-    async def close(sampler: Sampler) -> Reading:
-        task = asyncio.create_task(sampler.sample([ORDERS]))
-        await opens.wait()
-        await sampler.close()
-        closed.set()
-        found = (await task)["orders"]
-        while broker.open:
-            await asyncio.sleep(0)
-        return found
-
-    assert list(run(broker, close).gaps) == [Gap.UNREACHABLE]
-    assert broker.count(METADATA) == 0
-
-
 def test_samples_may_be_taken_at_the_same_time() -> None:
     async def both(sampler: Sampler) -> list[Reading]:
         return [one["orders"] for one in await asyncio.gather(*(sampler.sample([ORDERS]) for _ in range(5)))]
@@ -594,71 +426,3 @@ def test_foreign_bytes_are_not_taken_for_an_answer() -> None:
     gaps = sampled(broker, ORDERS).gaps
     assert list(gaps) == [Gap.UNREACHABLE]
     assert "does not speak Kafka's protocol" in gaps[Gap.UNREACHABLE]
-
-
-def broken(_: object) -> bytes:
-    """Answer nothing, and close the connection."""
-    raise ConnectionError
-
-
-async def of_two(first: FakeBroker, second: FakeBroker) -> Sampler:
-    """Make a cluster of two brokers, of which the second leads and the first is where to begin."""
-    first.others, first.leader, second.id, second.others = {2: second.port}, 2, 2, {1: first.port}
-    return Sampler(first.settings, 60.0, 30.0)
-
-
-async def side_by_side(first: FakeBroker, second: FakeBroker, timeout: float = 60.0, attempt: float = 60.0) -> Sampler:
-    """Make a cluster of two brokers: RETURNS is the second's, all else the first's, to which the sampler turns."""
-    second.id = 2
-    first.others, second.others = {2: second.port}, {1: first.port}
-    for one in (first, second):
-        one.logs["returns"] = {0: [(number, 1000 * number) for number in range(3)]}
-        one.members["accounts"] = {"three": [("returns", 0)]}
-        one.new_protocol.add("accounts")
-    first.elsewhere = second.elsewhere = {"returns": 2, "accounts": 2}
-    second.leader = 1
-    return Sampler(first.settings, timeout, attempt, clock=lambda: NOW)
-
-
-def test_leaders_and_coordinators_are_asked_where_they_are() -> None:
-    async def main() -> tuple[Reading, FakeBroker, FakeBroker]:
-        async with shop() as first, shop() as second, await of_two(first, second) as sampler:
-            return (await sampler.sample([ORDERS]))["orders"], first, second
-
-    found, first, second = asyncio.run(main())
-    assert found.gaps == {}
-    assert first.count(FETCH) == first.count(LIST) == second.count(METADATA) == 0
-    assert (second.count(FETCH), second.count(LIST)) == (1, 2)
-
-
-@pytest.mark.parametrize("api", [FETCH, LIST])
-def test_another_broker_takes_over_in_the_middle_of_a_poll(api: int) -> None:
-    async def main() -> Reading:
-        async with shop() as first, shop() as second, await of_two(first, second) as sampler:
-            await sampler.sample([ORDERS])
-
-            def gone(_: object) -> bytes:
-                """End for good, and leave everything to the first."""
-                first.leader, second.refuses = 1, True
-                raise ConnectionError
-
-            second.instead[api] = gone
-            return (await sampler.sample([ORDERS]))["orders"]
-
-    assert asyncio.run(main()).gaps == {}
-
-
-def test_a_broker_that_left_the_cluster_is_let_go() -> None:
-    async def main() -> int:
-        async with shop() as first, shop() as second, await of_two(first, second) as sampler:
-            await sampler.sample([ORDERS])
-            assert second.open == 1
-            first.others, first.leader = {}, 1
-            second.instead[METADATA] = broken
-            sampler.keep([])
-            await sampler.sample([ORDERS])
-            while second.open:
-                await asyncio.sleep(0)
-            return second.open
-
-    assert asyncio.run(main()) == 0
