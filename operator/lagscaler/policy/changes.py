@@ -25,7 +25,7 @@ def observe(state: State, now: Sample, spec: Spec) -> State:
         replicas=now.replicas,
         last_complete=now.at if now.complete or state.last_complete is None else state.last_complete,
     )
-    return _started(regret.forget(state, now.at, spec), now, spec)
+    return _started(regret.forget(state, now.at), now, spec)
 
 
 def ask(state: State, replicas: int, at: float) -> State:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lagscaler.policy import changes, effect, increase, reduction, regret, trial, words, zero
+from lagscaler.policy import changes, effect, endings, increase, outage, reduction, regret, trial, words, zero
 from lagscaler.policy.capacity import HOLE, SPAN
 from lagscaler.policy.forecast import Forecast, look_ahead
-from lagscaler.policy.lag import baselines
+from lagscaler.policy.lag import baselines, lost_commits
 from lagscaler.policy.model import Decision, PartitionState, Reason, Sample, Spec, State
 from lagscaler.policy.picture import Picture, draw
 from lagscaler.policy.wish import Wish
@@ -28,7 +28,12 @@ def decide(history: Sequence[Sample], spec: Spec, state: State) -> Decision:
         raise ValueError("There is no sample to decide on: take one first.")
     now = history[-1]
     state = changes.observe(state, now, spec)
-    state = replace(state, baselines=baselines(now, spec.offset_reset, state.baselines))
+    state = replace(
+        state,
+        baselines=baselines(now, spec.offset_reset, state.baselines),
+        lost_commits=lost_commits(history, state.lost_commits),
+    )
+    state = endings.remember(history, spec, state)
     picture = draw(history, spec, state)
     forecast = look_ahead(picture, picture.capacity, spec, state) if picture.capacity and picture.keys else None
     state = _remember(state, picture, forecast, spec)
@@ -62,6 +67,7 @@ def _remember(state: State, picture: Picture, forecast: Forecast | None, spec: S
     breaches = min(increase.LOOKS, state.breaches + over)
     state = replace(state, capacity=picture.learned)
     found = {key: now.partitions[key].end for key in picture.named(PartitionState.PHANTOM)}
+    found = {**endings.not_passed(now, state), **found}
     if not now.complete:
         unseen = {key: end for key, end in state.phantoms.items() if key not in now.partitions}
         state = replace(state, phantoms=unseen | found, idle_since=None, breaches=breaches)
@@ -89,7 +95,7 @@ def _after_a_hole(picture: Picture, spec: Spec) -> bool:
 def _wish(picture: Picture, forecast: Forecast | None, spec: Spec, state: State) -> Wish:
     present = picture.now.replicas
     if present <= 0:
-        return zero.come_back(picture, spec)
+        return zero.come_back(picture, spec, state)
     behind = None
     if forecast is not None and len(picture.samples) > 1:  # after a restart, one look tells too little
         behind = increase.more(picture, forecast, spec, state, _most(picture, spec))
@@ -110,6 +116,9 @@ def _wish(picture: Picture, forecast: Forecast | None, spec: Spec, state: State)
         sentence = f"{words.partitions(helpless)} make no progress, which more replicas cannot change: "
         sentence += words.stay(present)
         return Wish(present, Reason.STALLED, sentence, wish.needed)
+    doubt = zero.doubt(picture, spec)
+    if doubt and wish.replicas == present:
+        return replace(wish, sentence=f"{wish.sentence}; {doubt}")
     return wish
 
 
@@ -118,14 +127,9 @@ def _incomplete(picture: Picture, behind: Wish | None, spec: Spec, state: State)
     now = picture.now
     if behind is not None and behind.replicas > now.replicas:
         return behind
-    unseen = now.at - state.last_complete if state.last_complete is not None else 0.0
-    gaps = "; ".join(now.gaps.values()).rstrip(".")
-    if unseen < spec.fallback_after:
-        return Wish(now.replicas, Reason.INCOMPLETE, f"{gaps}: {words.stay(now.replicas)}")
-    wanted = max(now.replicas, spec.fallback_replicas or 0)
-    sentence = f"Nothing complete was seen for {words.seconds(unseen)} ({gaps}): "
-    sentence += f"{now.replicas} → {wanted}" if wanted > now.replicas else words.stay(now.replicas)
-    return Wish(wanted, Reason.FALLBACK, sentence)
+    if (fallback := outage.fallback(picture, spec, state)) is not None:
+        return fallback
+    return Wish(now.replicas, Reason.INCOMPLETE, f"{outage.gaps(picture)}: {words.stay(now.replicas)}")
 
 
 def _most(picture: Picture, spec: Spec) -> int:
@@ -144,6 +148,9 @@ def _bounded(wish: Wish, picture: Picture, spec: Spec) -> Wish:
     if wish.replicas == 0 and spec.to_zero:
         return wish
     most = _most(picture, spec)
+    if wish.reason is Reason.FALLBACK and not any(sample.complete for sample in picture.samples):
+        # How many partitions there are is not known either.
+        most = wish.replicas if spec.max_replicas is None else min(wish.replicas, spec.max_replicas)
     least = min(max(1, spec.min_replicas), most)
     bounded = min(max(wish.replicas, least), most)
     if not picture.now.complete:

@@ -28,6 +28,9 @@ VERSION = 1
 NOTICEABLE = 0.05
 """Share by which a capacity must have changed to be worth a write."""
 
+SELDOM = 300.0
+"""Seconds after a write before what is told of last offsets, which changes often, is worth one by itself."""
+
 T = TypeVar("T", Spec, State, Sample, PartitionSample)
 
 
@@ -42,9 +45,10 @@ def parse_state(document: Any) -> State:
     if document.get("version") != VERSION:
         raise ValueError(f"The policy's state has version {document.get('version')!r}; {VERSION} is known.")
     values = dict(document)
-    for name in ("baselines", "phantoms"):
-        if name in values:
-            values[name] = {_key(text): _number(end, name) for text, end in _object(values[name], name).items()}
+    for name in ("baselines", "phantoms", "lost_commits", "awaited", "markers"):
+        if _camel(name) in values:
+            found = _object(values[_camel(name)], _camel(name))
+            values[_camel(name)] = {_key(text): _number(one, _camel(name)) for text, one in found.items()}
     if "changes" in values:
         if not isinstance(values["changes"], list):
             raise ValueError("changes: a list is expected.")
@@ -59,6 +63,8 @@ def worth_saving(saved: State, state: State) -> bool:
     old, new = saved.capacity, state.capacity
     if old is not None and new is not None and abs(new - old) <= NOTICEABLE * old:
         saved = replace(saved, capacity=new)
+    if (state.last_complete or 0.0) - (saved.last_complete or 0.0) < SELDOM:
+        saved = replace(saved, awaited=state.awaited, markers=state.markers)
     return replace(saved, last_complete=None) != replace(state, last_complete=None)
 
 

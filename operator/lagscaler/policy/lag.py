@@ -49,6 +49,26 @@ def baselines(
     return found
 
 
+def lost_commits(history: Sequence[Sample], known: Mapping[TopicPartition, float]) -> Mapping[TopicPartition, float]:
+    """
+    Return when partitions that have no commit in the last sample were last seen with one, as far as they were.
+
+    Kafka says the same of a group that was never there, one that was deleted, and offsets that have expired.
+    """
+    now = history[-1]
+    found: dict[TopicPartition, float] = {}
+    for key, partition in now.partitions.items():
+        if partition.committed is None:
+            before = next((sample for sample in reversed(history[:-1]) if key in sample.partitions), None)
+            if before is not None and before.partitions[key].committed is not None:
+                found[key] = before.at
+            elif 0 <= known.get(key, -1) <= now.at:
+                found[key] = known[key]
+    if not now.complete:
+        found = {**{key: at for key, at in known.items() if key not in now.partitions and 0 <= at <= now.at}, **found}
+    return found
+
+
 def seconds_behind(history: Sequence[Sample], key: TopicPartition, resume: float) -> float:
     """
     Return how long before the last sample the record at `resume` was written.

@@ -123,6 +123,8 @@ class Spec:
     fallback_replicas: int | None = None
     """At least this many then; None: as many as there are. Never fewer than there are."""
     offset_reset: OffsetReset = "earliest"
+    read_committed: bool = True
+    """Whether records are seen together with the markers of their transactions, which is not before those end."""
 
 
 class Reason(StrEnum):
@@ -202,7 +204,7 @@ class State:
     baselines: Mapping[TopicPartition, float] = field(default_factory=dict)
     """With `offset_reset: latest`: where partitions without a commit ended when they were first seen."""
     phantoms: Mapping[TopicPartition, float] = field(default_factory=dict)
-    """Where partitions ended whose last offsets were found to hold no record; it holds until they end elsewhere."""
+    """Where partitions ended whose last offsets were found to hold no record; kept until a commit is past it."""
     replicas: int | None = None
     """Replicas that the last sample showed: a change of them is noticed by it, whoever made it."""
     asked_at: float | None = None
@@ -226,6 +228,12 @@ class State:
     """Records a second that arrived then."""
     rate_judged: float | None = None
     """Records a second when an addition was last found to bring too little."""
+    lost_commits: Mapping[TopicPartition, float] = field(default_factory=dict)
+    """When partitions without a commit were last seen with one. Nothing is decided by it."""
+    awaited: Mapping[TopicPartition, float] = field(default_factory=dict)
+    """Commits, not far from their partition's end, behind which there surely is a record, though nobody says so."""
+    markers: Mapping[TopicPartition, float] = field(default_factory=dict)
+    """Where partitions end whose last offsets surely hold no record, though nobody says that he is idle."""
 
 
 @dataclass(frozen=True, slots=True)

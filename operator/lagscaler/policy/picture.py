@@ -48,6 +48,9 @@ class Picture:
     learned: float | None
     """The same, as seen."""
 
+    doubtful: list[TopicPartition]
+    """Those whose last offsets are taken for markers, though they may be a record that is being worked on."""
+
     def named(self, *states: PartitionState) -> list[TopicPartition]:
         """Return the partitions in one of the states."""
         return [key for key in self.keys if self.states.get(key) in states]
@@ -69,7 +72,7 @@ def draw(history: Sequence[Sample], spec: Spec, state: State) -> Picture:
     keys = sorted(now.partitions)
     lags, helped, states = [], [], {}
     behind = 0.0
-    ages = []
+    ages, doubtful = [], []
     for key in keys:
         partition = now.partitions[key]
         baseline = state.baselines.get(key)
@@ -77,11 +80,13 @@ def draw(history: Sequence[Sample], spec: Spec, state: State) -> Picture:
         left = records_behind(partition, resume)
         verdict = PartitionState.OK
         if left > 0:
-            verdict = windows.judge(samples, key, spec, baseline, state.phantoms.get(key))
+            verdict = windows.judge(samples, key, spec, baseline, state.phantoms.get(key), state.awaited.get(key))
         if verdict is not PartitionState.OK:
             states[key] = verdict
         if verdict is PartitionState.PHANTOM:
             left = 0.0
+            if partition.busy is None and state.markers.get(key) != partition.end:
+                doubtful.append(key)
         helpless = verdict in HELPLESS
         lags.append(left)
         helped.append(0.0 if helpless else left)
@@ -119,6 +124,7 @@ def draw(history: Sequence[Sample], spec: Spec, state: State) -> Picture:
         owners=known or now.members or now.ready,  # consumers that assign partitions to themselves are no members
         capacity=assumed if assumed is not None and assumed > 0 else None,
         learned=learned,
+        doubtful=doubtful,
     )
 
 

@@ -33,11 +33,11 @@ def bearable(state: State) -> float | None:
     return state.strained * RELIEF if state.strained else None
 
 
-def forget(state: State, at: float, spec: Spec) -> State:
+def forget(state: State, at: float) -> State:
     """Return the state without what is too long ago."""
     if state.learned_at is not None and at - state.learned_at > FORGOTTEN:
         state = replace(state, memory=None, strained=None, learned_at=None)
-    if state.reduced_at is not None and at - (state.last_down or state.reduced_at) > spec.window:
+    if state.reduced_at is not None and at - (state.last_down or state.reduced_at) > FORGOTTEN:
         state = replace(state, reduced_at=None, reduced_rate=None)
     return state
 

@@ -30,20 +30,23 @@ def judge(
     spec: Spec,
     baseline: float | None = None,
     phantom: float | None = None,
+    awaited: float | None = None,
 ) -> PartitionState:
     """
     Return the state of the partition at the last sample, which has it; HOT is not among them.
 
-    `phantom` is where the partition ended when its last offsets were found to hold no record, if they were.
+    `phantom` is where the partition ended when its last offsets were found to hold no record, if they were, `awaited`
+    the commit behind which there surely is one, if its owner did not say how busy it was.
     """
     now = samples[-1].partitions[key]
-    left = _left(now, spec, baseline)
-    if left <= 0:
+    lag = left(now, spec, baseline)
+    if lag <= 0:
         return PartitionState.OK
-    if phantom == now.end and _is_little(now, left):
+    is_work = now.busy is None and awaited is not None and awaited == now.committed
+    if phantom == now.end and is_little(now, lag) and not is_work:
         return PartitionState.PHANTOM
     window = _window(samples, key, spec.stall_after)
-    lags = [_left(partition, spec, baseline) for partition in window]
+    lags = [left(partition, spec, baseline) for partition in window]
     if min(lags) <= 0:
         return PartitionState.OK
     if any(_went_back(new, old) for old, new in pairwise(window)):
@@ -52,13 +55,15 @@ def judge(
         if not _is_owned(samples[-1], now):
             return PartitionState.STOPPED
         if not now.busy and not _waits_its_turn(samples, key, spec):
-            return PartitionState.PHANTOM if _holds_nothing(samples, key, spec, lags[-1]) else PartitionState.STALLED
+            nothing = not is_work and _holds_nothing(samples, key, spec, lag)
+            return PartitionState.PHANTOM if nothing else PartitionState.STALLED
     if len(lags) > 2 and lags[-1] > lags[0] and all(new >= old for old, new in pairwise(lags)):
         return PartitionState.LAGGING
     return PartitionState.OK
 
 
-def _left(partition: PartitionSample, spec: Spec, baseline: float | None) -> float:
+def left(partition: PartitionSample, spec: Spec, baseline: float | None) -> float:
+    """Return how many offsets are not finished, markers counted in."""
     return records_behind(partition, resumes_at(partition, spec.offset_reset, baseline))
 
 
@@ -126,9 +131,9 @@ def _is_owned(sample: Sample, partition: PartitionSample) -> bool:
     return sample.members > 0 and all(other.member is None for other in sample.partitions.values())
 
 
-def _is_little(now: PartitionSample, left: float) -> bool:
-    """Return whether what is left behind a commit may be markers, by its number."""
-    return now.committed is not None and left <= PHANTOM_MOST
+def is_little(now: PartitionSample, lag: float) -> bool:
+    """Return whether something is left behind a commit that may be markers, by its number."""
+    return now.committed is not None and 0 < lag <= PHANTOM_MOST
 
 
 def _holds_nothing(samples: Sequence[Sample], key: TopicPartition, spec: Spec, lag: float) -> bool:
@@ -139,7 +144,7 @@ def _holds_nothing(samples: Sequence[Sample], key: TopicPartition, spec: Spec, l
     it, so it gets several times as long, but no longer than samples are kept.
     """
     now = samples[-1].partitions[key]
-    if not _is_little(now, lag):
+    if not is_little(now, lag):
         return False
     patience = min(spec.window, spec.stall_after * (1 if now.busy is not None else FOREIGN_PATIENCE))
     window = _window(samples, key, patience)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lagscaler.policy import demand, words
+from lagscaler.policy import demand, outage, words
 from lagscaler.policy.assignment import Groups, sticky
 from lagscaler.policy.model import Reason, Spec, State
 from lagscaler.policy.picture import Picture
@@ -12,7 +12,18 @@ from lagscaler.policy.wish import Wish
 
 
 def is_idle(picture: Picture) -> bool:
-    """Return whether nothing is left, nothing has come since the sample before, and nobody is known to be at work."""
+    """Return whether nothing is left, nothing has come since the sample before, and nobody may be at work."""
+    return _is_quiet(picture) and not picture.doubtful
+
+
+def doubt(picture: Picture, spec: Spec) -> str:
+    """Return what alone speaks against being idle; empty when it is not asked for, or something else does too."""
+    if not spec.to_zero or not picture.doubtful or not _is_quiet(picture):
+        return ""
+    return f"not to zero, because what is left in {words.partitions(picture.doubtful)} may be a record at work"
+
+
+def _is_quiet(picture: Picture) -> bool:
     now = picture.now
     if not now.complete or now.rebalancing or len(picture.samples) < 2 or any(picture.lags):
         return False
@@ -37,7 +48,7 @@ def leave(picture: Picture, spec: Spec, state: State) -> Wish | None:
     return Wish(0, Reason.IDLE, sentence, 0)
 
 
-def come_back(picture: Picture, spec: Spec) -> Wish:
+def come_back(picture: Picture, spec: Spec, state: State) -> Wish:
     """Return the wish at zero replicas."""
     least = max(1, spec.min_replicas)
     if not spec.to_zero:
@@ -49,6 +60,8 @@ def come_back(picture: Picture, spec: Spec) -> Wish:
         sentence = f"{words.records(lag)} waiting at zero, more than {spec.activation_lag:g}: 0 → {wanted}"
         return Wish(wanted, Reason.ACTIVATED, sentence, wanted)
     if not picture.now.complete:
+        if spec.fallback_replicas and (fallback := outage.fallback(picture, spec, state)) is not None:
+            return fallback
         return Wish(
             0, Reason.INCOMPLETE, "At zero, and nothing is known to wait: " + "; ".join(picture.now.gaps.values())
         )

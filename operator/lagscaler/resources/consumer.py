@@ -117,4 +117,5 @@ def _policy(spec: Section) -> Spec:
         fallback_after=fallback.number("afterSeconds", default.fallback_after),
         fallback_replicas=fallback.whole("replicas", 0) if "replicas" in fallback else None,
         offset_reset=cast(OffsetReset, reset),
+        read_committed=spec.flag("readCommitted", default=default.read_committed),
     )

@@ -45,9 +45,10 @@ def gap(at: float, replicas: int, reason: Gap = Gap.UNREACHABLE) -> Sample:
 @dataclass
 class Group:
     """
-    Consumers that share partitions evenly, and do `capacity` records a second each; pods come and go at once.
+    Consumers that share partitions evenly, and do `capacity` records a second each.
 
-    Nothing in it is random. Partitions belong to members in turn.
+    A pod joins `start` seconds after it was asked for, and goes at once. Whenever members come or go, nobody does
+    anything for `pause` seconds. Nothing in it is random. Partitions belong to members in turn.
     """
 
     replicas: int = 2
@@ -56,35 +57,56 @@ class Group:
     busy: bool = True
     weights: Sequence[float] = ()
     poll: float = 10.0
+    start: float = 0.0
+    pause: float = 0.0
     at: float = NOW
     ends: list[float] = field(default_factory=list)
     done: list[float] = field(default_factory=list)
     used: dict[int, float] = field(default_factory=dict)
+    joins: list[float] = field(default_factory=list)
+    """When each pod joined, or will."""
+    members: int = 0
+    stopped: float = 0.0
+    """Seconds for which nobody will do anything."""
 
     def __post_init__(self) -> None:
+        self.joins = [self.at] * self.replicas
+        self.members = self.replicas
         self.ends = [0.0] * self.partitions
         self.done = [0.0] * self.partitions
         self.weights = self.weights or [1.0] * self.partitions
 
     def owner(self, partition: int) -> int | None:
         """Return the number of the member that owns the partition."""
-        return partition % min(self.replicas, self.partitions) if self.replicas else None
+        return partition % min(self.members, self.partitions) if self.members else None
 
     def run(self, rate: float) -> None:
         """Let one poll period pass while `rate` records a second arrive."""
+        self.settle()
+        stopped = min(self.stopped, self.poll)
+        self.stopped -= stopped
         total = sum(self.weights)
         for partition in range(self.partitions):
             self.ends[partition] += rate * self.weights[partition] / total * self.poll
         self.used = {}
-        for member in range(min(self.replicas, self.partitions)):
+        for member in range(min(self.members, self.partitions)):
             mine = [partition for partition in range(self.partitions) if self.owner(partition) == member]
-            left = self.capacity * self.poll
+            most = left = self.capacity * (self.poll - stopped)
             for place, partition in enumerate(sorted(mine, key=lambda one: self.ends[one] - self.done[one])):
                 part = min(self.ends[partition] - self.done[partition], left / (len(mine) - place))
                 self.done[partition] += part
                 left -= part
-            self.used[member] = 1 - left / (self.capacity * self.poll)
+            self.used[member] = (most - left) / (self.capacity * self.poll)
         self.at += self.poll
+
+    def settle(self) -> None:
+        """Let pods come and go."""
+        self.joins = self.joins[: self.replicas]
+        self.joins += [self.at + self.start] * (self.replicas - len(self.joins))
+        members = sum(join <= self.at for join in self.joins)
+        if members != self.members:
+            self.members = members
+            self.stopped = self.pause
 
     def sample(self) -> Sample:
         """Return what a sampler would find."""
@@ -94,7 +116,7 @@ class Group:
             busy = None if owner is None or not self.busy else min(1.0, self.used.get(owner, 0.0))
             member = None if owner is None else f"pod-{owner:02}"
             partitions[key] = PartitionSample(0, self.ends[partition], self.done[partition], busy=busy, member=member)
-        return Sample(self.at, partitions, self.replicas, self.replicas, min(self.replicas, self.partitions))
+        return Sample(self.at, partitions, self.replicas, self.members, min(self.members, self.partitions))
 
 
 @dataclass

@@ -245,6 +245,15 @@ class TestIncomplete:
         assert decisions[-1].reason is Reason.FALLBACK
         assert decisions[-1].replicas == expected
 
+    @pytest.mark.parametrize(("most", "expected"), [(None, 6), (4, 4)])
+    def test_nor_does_it_need_to_know_the_partitions(self, most, expected):
+        """After a restart of the operator, Kafka has never answered."""
+        state = State(last_complete=NOW - 200)
+        decision = decide([gap(0, 3)], Spec(fallback_replicas=6, max_replicas=most), state)
+        assert (decision.replicas, decision.reason) == (expected, Reason.FALLBACK)
+        short = decide([gap(0, 3)], Spec(fallback_replicas=6, min_replicas=5), State(last_complete=NOW - 100))
+        assert (short.replicas, short.reason) == (3, Reason.INCOMPLETE)
+
     def test_even_bounds_take_nothing_away(self):
         decision = decide([gap(0, 7)], Spec(max_replicas=3), State())
         assert decision.replicas == 7
@@ -346,6 +355,39 @@ class TestZero:
         )
         assert decide([sample], self.SPEC, State()).replicas == 1
 
+    @pytest.mark.parametrize(
+        ("spec", "expected"),
+        [
+            pytest.param({}, (0, Reason.INCOMPLETE), id="none is given"),
+            pytest.param({"fallback_replicas": 0}, (0, Reason.INCOMPLETE), id="none is asked for"),
+            pytest.param({"fallback_replicas": 2}, (2, Reason.FALLBACK), id="as many as are asked for"),
+            pytest.param({"fallback_replicas": 2, "min_replicas": 3}, (3, Reason.FALLBACK), id="no fewer than allowed"),
+            pytest.param({"fallback_replicas": 6, "max_replicas": 4}, (4, Reason.FALLBACK), id="no more than allowed"),
+            pytest.param({"fallback_replicas": 20}, (12, Reason.FALLBACK), id="no more than partitions"),
+        ],
+    )
+    def test_the_fallback_holds_at_zero_too(self, spec, expected):
+        loop = Loop(Group(replicas=0), replace(self.SPEC, **spec))
+        assert loop.run(0, 50)[-1].replicas == 0
+        seen = loop.group.at - NOW
+        decisions = [loop.judge(gap(seen + later, loop.group.replicas)) for later in range(10, 900, 10)]
+        early = {(decision.replicas, decision.reason) for decision in decisions[:17]}
+        assert early == {(0, Reason.INCOMPLETE)}
+        assert {(decision.replicas, decision.reason) for decision in decisions[17:]} == {expected}
+
+    def test_its_sentence(self):
+        state = State(last_complete=NOW - 200)
+        decision = decide([gap(0, 0)], replace(self.SPEC, fallback_replicas=2), state)
+        assert decision.sentence == "Nothing complete was seen for 3 min (no broker answered within 10 s): 0 → 2."
+
+    def test_what_is_known_to_wait_comes_before_the_fallback(self):
+        sample = replace(
+            one(0, 0, 5, replicas=0, members=0, member=None), gaps={Gap.NO_LEADER: "orders-1 has no leader"}
+        )
+        state = State(last_complete=NOW - 200)
+        decision = decide([sample], replace(self.SPEC, fallback_replicas=3, min_replicas=3), state)
+        assert (decision.replicas, decision.reason) == (1, Reason.ACTIVATED)
+
     def test_zero_where_it_is_not_wanted(self):
         decision = decide(
             [one(0, 5, 5, replicas=0, members=0, member=None)], Spec(min_replicas=2, max_replicas=1), State()
@@ -386,9 +428,10 @@ class OneAfterTheOther(Group):
     """Consumers that take all they can of their first partition, and the next one when there is nothing left in it."""
 
     def run(self, rate):
+        self.settle()
         for partition in range(self.partitions):
             self.ends[partition] += rate / self.partitions * self.poll
-        left = dict.fromkeys(range(self.replicas), self.capacity * self.poll)
+        left = dict.fromkeys(range(self.members), self.capacity * self.poll)
         for partition in range(self.partitions):
             part = min(self.ends[partition] - self.done[partition], left[self.owner(partition)])
             self.done[partition] += part

@@ -37,6 +37,9 @@ states = st.builds(
     breaches=st.integers(0, 9),
     baselines=st.dictionaries(partitions, numbers, max_size=3),
     phantoms=st.dictionaries(partitions, numbers, max_size=3),
+    lost_commits=st.dictionaries(partitions, numbers, max_size=3),
+    awaited=st.dictionaries(partitions, numbers, max_size=3),
+    markers=st.dictionaries(partitions, numbers, max_size=3),
     asked_for=st.one_of(st.none(), st.integers(0, 99)),
 )
 samples = st.builds(
@@ -100,6 +103,9 @@ def test_what_is_usual_is_left_out():
         pytest.param(document.parse_state, {"version": 1, "changes": ["a"]}, "changes: 'a'", id="no number"),
         pytest.param(document.parse_state, {"version": 1, "baselines": []}, "baselines: an object", id="no object"),
         pytest.param(document.parse_state, {"version": 1, "baselines": {"x": 1}}, "'x' does not name", id="no key"),
+        pytest.param(document.parse_state, {"version": 1, "lostCommits": 7}, "lostCommits: an object", id="no times"),
+        pytest.param(document.parse_state, {"version": 1, "awaited": {"a-1": "7"}}, "awaited: '7'", id="no offset"),
+        pytest.param(document.parse_state, {"version": 1, "markers": [1]}, "markers: an object", id="no ends"),
         pytest.param(document.parse_state, {"version": 1, "breaches": 1.5}, "breaches: 1.5", id="no whole number"),
         pytest.param(document.parse_state, {"version": 1, "capacity": True}, "capacity: True", id="true is no number"),
         pytest.param(document.parse_spec, {"latency": float("nan")}, "latency: nan", id="not a number"),
@@ -157,6 +163,10 @@ class TestWorthSaving:
             (replace(STATE, capacity=None), True),
             (replace(STATE, breaches=1), True),
             (replace(STATE, changes=(5.0,)), True),
+            (replace(STATE, awaited={("a", 1): 7.0}, last_complete=300.0), False),
+            (replace(STATE, awaited={("a", 1): 7.0}, last_complete=301.0), True),
+            (replace(STATE, markers={("a", 1): 7.0}, last_complete=None), False),
+            (replace(STATE, markers={("a", 1): 7.0}, last_complete=301.0), True),
         ],
     )
     def test_table(self, state, expected):

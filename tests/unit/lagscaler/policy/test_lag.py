@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lagscaler.policy.lag import baselines, records_behind, resumes_at, seconds_behind
+from lagscaler.policy.lag import baselines, lost_commits, records_behind, resumes_at, seconds_behind
 from lagscaler.policy.model import Gap, PartitionSample, Sample
 from tests.unit.lagscaler.policy.scenes import KEY, NOW, one
 
@@ -65,6 +65,34 @@ class TestBaselines:
     def test_a_partition_that_was_not_answered_for_keeps_its_own(self):
         unseen = Sample(NOW, {}, 1, 1, gaps={Gap.NO_LEADER: "orders-0 has no leader"})
         assert baselines(unseen, "latest", {KEY: 100}) == {KEY: 100}
+
+
+class TestLostCommits:
+    def test_one_that_was_never_seen_was_not_lost(self):
+        assert lost_commits([one(0, None, 100)], {}) == {}
+        assert lost_commits([one(0, None, 100), one(10, None, 100)], {}) == {}
+
+    def test_it_was_there_until_it_was_last_seen(self):
+        history = [one(0, 40, 100), one(10, 40, 100), one(20, None, 100)]
+        assert lost_commits(history, {}) == {KEY: NOW + 10}
+        assert lost_commits([*history, one(30, None, 100)], {KEY: NOW + 10}) == {KEY: NOW + 10}
+
+    def test_a_look_that_does_not_tell_is_no_look_without_a_commit(self):
+        unseen = Sample(NOW + 10, {}, 1, 1, gaps={Gap.NO_LEADER: "orders-0 has no leader"})
+        assert lost_commits([one(0, 40, 100), unseen, one(20, None, 100)], {}) == {KEY: NOW}
+        assert lost_commits([one(0, None, 100), unseen], {KEY: NOW - 50}) == {KEY: NOW - 50}
+
+    def test_it_is_known_longer_than_samples_are_kept(self):
+        assert lost_commits([one(5000, None, 100)], {KEY: NOW}) == {KEY: NOW}
+
+    def test_a_commit_ends_it_and_so_does_the_partition(self):
+        assert lost_commits([one(0, None, 100), one(10, 3, 100)], {KEY: NOW - 50}) == {}
+        assert lost_commits([one(0, None, 100), Sample(NOW + 10, {}, 1, 1)], {KEY: NOW - 50}) == {}
+
+    @pytest.mark.parametrize("at", [NOW + 1, -1.0, 1e300])
+    @pytest.mark.parametrize("sample", [one(0, None, 100), Sample(NOW, {}, 1, 1, gaps={Gap.OTHER: "x"})])
+    def test_a_time_that_cannot_be_is_forgotten(self, sample, at):
+        assert lost_commits([sample], {KEY: at}) == {}
 
 
 class TestSeconds:

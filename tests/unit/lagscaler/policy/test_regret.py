@@ -59,10 +59,10 @@ def test_the_first_of_several_reductions_counts():
 class TestForgetting:
     def test_after_an_hour(self):
         state = undone(200, before=100, now=900)
-        assert regret.forget(state, NOW + 200 + 3600, SPEC) == state
-        assert regret.memory(regret.forget(state, NOW + 200 + 3601, SPEC), SPEC) == 120
+        assert regret.forget(state, NOW + 200 + 3600) == state
+        assert regret.memory(regret.forget(state, NOW + 200 + 3601), SPEC) == 120
 
     def test_a_reduction_that_lasted(self):
         state = regret.reducing(State(last_down=NOW), NOW, 300)
-        assert regret.forget(state, NOW + 600, SPEC) == state
-        assert regret.forget(state, NOW + 601, SPEC).reduced_at is None
+        assert regret.forget(state, NOW + 3600) == state
+        assert regret.forget(state, NOW + 3601).reduced_at is None

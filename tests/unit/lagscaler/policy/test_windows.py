@@ -212,6 +212,15 @@ class TestPhantoms:
         assert judge(rows(*[(100, 101)] * 6), KEY, SPEC) is STALLED
         assert judge(rows(*[(100, 101)] * 7), KEY, SPEC) is PHANTOM
 
+    def test_what_is_known_to_be_work_is_none(self):
+        samples = rows(*[(100, 101)] * 12)
+        assert judge(samples, KEY, SPEC, awaited=100) is STALLED
+        assert judge(samples, KEY, SPEC, phantom=101, awaited=100) is STALLED
+        assert judge(samples, KEY, SPEC, awaited=99) is PHANTOM
+
+    def test_what_an_owner_says_counts_for_more_than_what_was_known_before(self):
+        assert judge(rows(*[(100, 101)] * 3, busy=0.0), KEY, SPEC, awaited=100) is PHANTOM
+
     def test_nothing_committed_is_no_phantom(self):
         assert judge(rows((None, 1), (None, 1), (None, 1), busy=0.0), KEY, SPEC) is STALLED
 

@@ -55,7 +55,7 @@ def test_every_field_reaches_its_place() -> None:
     assert consumer.policy == Spec(
         latency=30, slack=0.4, utilization=0.8, min_replicas=2, max_replicas=9, poll=1.5, capacity=12.5, window=60,
         rebalances_per_hour=3, scale_down_after=20, cooldown=10, to_zero=True, idle_after=7, activation_lag=5,
-        stall_after=44, fallback_after=55, fallback_replicas=6, offset_reset="latest",
+        stall_after=44, fallback_after=55, fallback_replicas=6, offset_reset="latest", read_committed=False,
     )  # fmt: skip
     assert consumer.key == Key("shop", "orders")
     assert (consumer.cluster, consumer.topics, consumer.read_committed) == ("side", ("a", "b"), False)
