@@ -6,7 +6,6 @@ from typing import Any
 
 from celery import signals
 from celery.app.task import Context, Task
-from celery.worker.request import Request
 from django.utils import timezone
 
 import taskbridge
@@ -63,15 +62,14 @@ def record_failure(task_id: str, **_: Any) -> None:
     Run.objects.filter(task_id=task_id, finished_at=None).update(finished_at=timezone.now(), state="FAILURE")
 
 
-def record_revoked(request: Request, expired: bool, **_: Any) -> None:
+def record_revoked(request: Context, expired: bool, **_: Any) -> None:
     """Write down that a message was taken and thrown away without running it."""
     now = timezone.now()
-    headers = request.request_dict
     Run.objects.create(
         task_id=request.id,
-        retries=headers.get("retries") or 0,
-        replaced_task_nesting=headers.get("replaced_task_nesting") or 0,
-        task=request.name,
+        retries=request.retries or 0,
+        replaced_task_nesting=request.replaced_task_nesting or 0,
+        task=request.task,
         side=taskbridge.current_side(),
         worker=request.hostname or "",
         pid=os.getpid(),

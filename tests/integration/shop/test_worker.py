@@ -204,6 +204,23 @@ def test_the_journal_keeps_a_run_whose_transaction_was_rolled_back(shop, site, n
     assert shop.query("SELECT count(*) FROM payments_payment WHERE order_id = %s", order) == [(0,)]
 
 
+def test_the_journal_knows_of_a_message_that_expired(shop):
+    send = (
+        "from datetime import timedelta; from django.utils import timezone;"
+        " from shop.orders.tasks import expire_unpaid_orders as task;"
+        " print(task.apply_async(expires=timezone.now() - timedelta(minutes=1)).id)"
+    )
+    sent = shop.manage("shell", "-v", "0", "-c", send)
+    assert sent.returncode == 0, sent.stderr
+    runs = wait_until(
+        "the message to be thrown away",
+        lambda: shop.query(
+            "SELECT task, retries, side, state FROM journal_run WHERE task_id = %s", sent.stdout.split()[-1]
+        ),
+    )
+    assert runs == [("shop.orders.tasks.expire_unpaid_orders", 0, "celery", "EXPIRED")]
+
+
 def test_the_journal_reports_a_lost_and_a_doubled_task(shop):
     made_up = token_hex(8)
     shop.query(
