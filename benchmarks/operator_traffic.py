@@ -1,0 +1,44 @@
+"""Records and commits for the operator to see: of consumers that are a little behind, now more and now less."""
+
+from __future__ import annotations
+
+import random
+import time
+from multiprocessing.synchronize import Event
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from benchmarks.sampler import POLL, Consumers, commit
+
+MOST = 5
+"""Records that a partition gets in one turn, at the most."""
+
+
+def traffic(servers: str, consumers: int, partitions: int, moving: int, stop: Event) -> None:
+    """
+    Write for the first `moving` consumers and commit what was written a turn before, a turn in each poll.
+
+    Each has a lag of its own that is another in every turn, so that no status stays as it is.
+    """
+    present = Consumers(consumers, partitions, consumers)
+    producer = Producer({"bootstrap.servers": servers, "log_level": 0, "linger.ms": 100})
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    chance = random.Random(1)
+    moved = present.requests[:moving]
+    written = [0] * len(moved)
+    began = time.monotonic()
+    turn = 0
+    while moved and not stop.is_set():
+        for number, request in enumerate(moved):
+            commit(admin, [request], partitions, written[number])
+            count = chance.randint(0, MOST)
+            for partition in range(partitions):
+                for _ in range(count):
+                    producer.produce(request.topics[0], b"x", partition=partition)
+            producer.poll(0)
+            written[number] += count
+            if stop.wait(max(0.0, began + (turn + (number + 1) / len(moved)) * POLL - time.monotonic())):
+                break
+        turn += 1
+    producer.flush(30)
