@@ -221,13 +221,16 @@ def test_nobody_may_read_secrets_or_do_everything(scenario: str) -> None:
         assert not {"secrets", "configmaps", "pods"} & set(rule["resources"])
 
 
-def test_the_rights_are_those_of_the_golden_file() -> None:
+@pytest.mark.parametrize(
+    ("name", "scenario"), [("operator-rights", "kafka-sasl"), ("operator-rights-cluster-wide", "cluster-wide")]
+)
+def test_the_rights_are_those_of_the_golden_file(name: str, scenario: str) -> None:
     """`kubectl auth can-i --list` as the ServiceAccount, without what everybody may."""
-    lines = (ROOT / "tests" / "cluster" / "golden" / "operator-rights.txt").read_text().splitlines()
+    lines = (ROOT / "tests" / "cluster" / "golden" / f"{name}.txt").read_text().splitlines()
     golden = {tuple(re.split(r"\s{2,}", line)) for line in lines if line and not line.startswith("#")}
     own = {
         (f"{resource}.{group}".rstrip(".") if "/" not in resource else dotted(resource, group), " ".join(rule["verbs"]))
-        for rule in rules("kafka-sasl")
+        for rule in rules(scenario)
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ PACE = {
     },
 }
 """A consumer that is not the bridge's; everything about it happens in seconds."""
+
+POISON = "poison"
+"""A record with this word is not done until the mail server is told otherwise."""
 
 
 class Operated:
@@ -113,10 +117,16 @@ class Operated:
     def calm(self) -> None:
         """Let mails go at once, and give the plain consumer its first spec; an `apply` would leave what patches set."""
         self.mail_takes(0)
+        self.mail_refuses(POISON)
         if self.kube.run("get", "kcon", "pace", "--namespace", "shop", "--ignore-not-found"):
             defaults = {"mode": "Auto", "replicas": None}
             idle = {**PACE["spec"]["idle"], "toZero": False}  # type: ignore[index]
-            self.patch("kcon", "pace", {**PACE["spec"], **defaults, "idle": idle})  # type: ignore[dict-item]
+            capacity = {**PACE["spec"]["capacity"], "perReplica": None}  # type: ignore[index]
+            spec = {**PACE["spec"], **defaults, "idle": idle, "capacity": capacity}  # type: ignore[dict-item]
+            self.patch("kcon", "pace", spec)
+            # Back from a dry run the operator takes a Deployment at zero for one that somebody switched off.
+            if self.replicas("pace") == 0:
+                self.kube.run("scale", "deployment/pace", "--namespace", "shop", "--replicas=1")
 
     def consumer(self, name: str) -> dict[str, Any]:
         """Return the KafkaConsumer."""
@@ -163,6 +173,13 @@ class Operated:
         ]
         return {row["NAME"]: row for row in rows}
 
+    def row(self, name: str) -> tuple[dict[str, str], dict[str, Any]] | None:
+        """Return what `kubectl get` shows of a KafkaConsumer, and that itself; None when it changed meanwhile."""
+        before = self.consumer(name)
+        row = self.rows("kcon")[name]
+        same = self.consumer(name)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+        return (row, before) if same else None
+
     def metric(self, family: str, name: str) -> float | None:
         """
         Return what a metric of the operator says of a resource now, of all its series; None while there is none.
@@ -183,14 +200,23 @@ class Operated:
         """Have the mail server take so long for each mail."""
         self.kube.execute("shop", "mail", "sh", "-c", f"echo {seconds} > /tmp/next && mv /tmp/next /tmp/seconds")
 
+    def mail_refuses(self, word: str) -> None:
+        """Have the mail server refuse mails with a word; with the empty one, none."""
+        self.kube.execute("shop", "mail", "sh", "-c", f"echo '{word}' > /tmp/word && mv /tmp/word /tmp/refused")
+
     def feed(self, count: int, value: str) -> None:
-        """Write records for the plain consumer."""
+        """Write records for the plain consumer; each begins with the seconds that it takes."""
         self.kube.execute("shop", "feeder", "python", "/scripts/feed.py", str(count), value)
 
     def offsets(self) -> dict[str, list[int]]:
         """Return the plain consumer's committed offsets, and where its partitions end."""
         found: dict[str, list[int]] = json.loads(self.kube.execute("shop", "feeder", "python", "/scripts/committed.py"))
         return found
+
+    def reported(self) -> Counter[tuple[int, int]]:
+        """Return how often the plain consumer did each record, by partition and offset."""
+        lines = self.kube.execute("shop", "mail", "cat", "/tmp/reports").splitlines()  # noqa: S108 - the pod's own
+        return Counter((int(partition), int(offset)) for partition, offset, *_ in map(str.split, lines))
 
     def left(self) -> int:
         """Return how many records the plain consumer has not committed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -15,15 +16,18 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import yaml
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from devstack.ports import free_port
+from devstack.ports import HOST, free_port
 from tests.cluster.kube import ROOT, Kube, wait_for
 
-CRDS = ROOT / "charts" / "operator" / "templates" / "crds"
+CHART = ROOT / "charts" / "operator"
+CRDS = CHART / "templates" / "crds"
+GOLDEN = Path(__file__).parent / "golden"
 PATIENCE = 120.0
 
 
@@ -47,6 +51,123 @@ def define(kube: Kube) -> None:
     """Let the cluster know our kinds."""
     kube.apply(*definitions())
     kube.run("wait", "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions()))
+
+
+def admit(kube: Kube, namespace: str, release: str, *options: str) -> list[dict[str, Any]]:
+    """Make the ServiceAccount of a release of charts/operator, with the rights that the chart gives it; return them."""
+    # Helm asks no cluster here, which would say that our kinds are there.
+    known = ("--api-versions", "taskbridge.dev/v1alpha1/KafkaConsumer")
+    rendered = kube.helm("template", release, str(CHART), "--namespace", namespace, *known, *options)
+    wanted = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+    found = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in wanted]
+    for item in found:
+        if not item["kind"].startswith("Cluster"):
+            item["metadata"].setdefault("namespace", namespace)
+    kube.apply(*found)
+    return found
+
+
+def rights(kube: Kube, account: str, namespace: str) -> dict[str, set[str]]:
+    """Return what an account may do to which resources, without what everybody may."""
+    found = {}
+    for line in kube.run("auth", "can-i", "--list", f"--as={account}", "--namespace", namespace).splitlines()[1:]:
+        match = re.fullmatch(r"(\S+)\s+\[.*?\]\s+\[.*?\]\s+\[(.*)\]", line)
+        if match and not match[1].startswith("selfsubject"):
+            found[match[1]] = set(match[2].split())
+    return found
+
+
+def golden_rights(name: str) -> dict[str, set[str]]:
+    """Return the rights that stand in a golden file."""
+    lines = [line.split() for line in (GOLDEN / name).read_text().splitlines() if line and not line.startswith("#")]
+    return {resource: set(verbs) for resource, *verbs in lines}
+
+
+class Way:
+    """The way of one client to a server, by a port of its own, that can be cut: then nobody is there."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.port = free_port()
+        self._server = (host, port)
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._listener: socket.socket | None = None
+        self.mend()
+
+    def mend(self) -> None:
+        """Pass on what comes from now on."""
+        self._listener = socket.create_server((HOST, self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Close the port, and every connection."""
+        with self._lock:
+            found, self._open = self._open, []
+            if self._listener is not None:
+                found.append(self._listener)
+            self._listener = None
+        for one in found:
+            _shut(one)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._server)
+            except OSError:
+                _shut(client)
+                continue
+            with self._lock:
+                if self._listener is not listener:
+                    # It was cut while this one came in.
+                    _shut(client)
+                    _shut(server)
+                    return
+                self._open += [client, server]
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while part := source.recv(65_536):
+            sink.sendall(part)
+    except OSError:
+        pass
+    finally:
+        _shut(source)
+        _shut(sink)
+
+
+def _shut(one: socket.socket) -> None:
+    with closing(one):
+        try:
+            one.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+
+class Pass:
+    """What the operator knows the API server by: a token of the chart's ServiceAccount, and a way that can be cut."""
+
+    def __init__(self, kube: Kube, namespace: str, folder: Path, *options: str) -> None:
+        """`options` are Helm's, for the rights that are given."""
+        admit(kube, namespace, "lagscaler", "--values", str(CHART / "ci" / "minimal-values.yaml"), *options)
+        config = json.loads(kube.run("config", "view", "--raw", "--flatten", "--minify", "--output", "json"))
+        token = kube.run("create", "token", "lagscaler", "--namespace", namespace, "--duration=8h").strip()
+        [cluster] = config["clusters"]
+        [user] = config["users"]
+        server = urlsplit(cluster["cluster"]["server"])
+        self.way = Way(server.hostname or HOST, server.port or 443)
+        # An API server's certificate has that name, and not its address here.
+        cluster["cluster"]["server"] = f"https://localhost:{self.way.port}"
+        user["user"] = {"token": token}
+        self.kubeconfig = folder / "kubeconfig"
+        self.kubeconfig.touch(mode=0o600)
+        self.kubeconfig.write_text(json.dumps(config))
 
 
 class Operator:
@@ -73,6 +194,12 @@ class Operator:
                 [*command, "--http", f"127.0.0.1:{self.port}"], env=environment, stdout=sink, stderr=subprocess.STDOUT
             )
         wait_for(lambda: self.get("/readyz") == "ok\n", "the operator is ready", PATIENCE, 0.2)
+
+    @property
+    def pid(self) -> int:
+        """Which process it is."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """End it without warning."""
@@ -287,12 +414,23 @@ class Town:
         """Return the first event of a reason, as soon as there is one."""
         return dict(wait_for(lambda: self.events(name, reason), f"event {reason} of {name}", PATIENCE, 0.5)[0])
 
-    def row(self, kind: str, name: str) -> dict[str, str]:
+    def row(self, kind: str, name: str, *options: str) -> dict[str, str]:
         """Return what `kubectl get` shows of a resource, by column."""
-        head, line = self.run("get", kind, name).splitlines()
+        head, line = self.run("get", kind, name, *options).splitlines()
         starts = [found.start() for found in re.finditer(r"\S+", head)]
         ends = [*starts[1:], None]
         return {head[a:b].strip(): line[a:b].strip() for a, b in zip(starts, ends, strict=True)}
+
+    def at_once(self, kind: str, name: str, *options: str) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return a resource and its row, both of the same version."""
+
+        def both() -> tuple[dict[str, Any], dict[str, str]] | None:
+            found, row = self.get(kind, name), self.row(kind, name, *options)
+            version = self.get(kind, name)["metadata"]["resourceVersion"]
+            return (found, row) if found["metadata"]["resourceVersion"] == version else None
+
+        found, row = wait_for(both, f"{name} is read and shown without a change between", PATIENCE, 0.2)
+        return found, row
 
 
 def steady(condition: Any, seconds: float) -> bool:

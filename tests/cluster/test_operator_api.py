@@ -3,27 +3,83 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from lagscaler.policy.model import Reason
 from tests.cluster.kube import wait_for
-from tests.cluster.operating import PATIENCE, Log, Members, Operator, Town, steady
+from tests.cluster.operating import (
+    CHART,
+    PATIENCE,
+    Log,
+    Members,
+    Operator,
+    Pass,
+    Town,
+    admit,
+    golden_rights,
+    rights,
+    steady,
+)
 
 pytestmark = pytest.mark.services
+
+SCALED_OBJECTS = "scaledobjects.keda.sh"
+
+AUTOSCALERS = {
+    "HorizontalPodAutoscaler": ("autoscaling/v2", {"minReplicas": 1, "maxReplicas": 3}),
+    "ScaledObject": ("keda.sh/v1alpha1", {"triggers": [{"type": "cpu", "metadata": {"value": "80"}}]}),
+}
+"""The version of the API, and what a spec has besides the Deployment."""
+
+
+@pytest.fixture(scope="module")
+def scaled_objects(town: Town) -> Iterator[None]:
+    """The cluster, knowing KEDA's kind; nobody acts on it, where KEDA is not there anyway."""
+    if "NotFound" not in town.kube.run("get", "crd", SCALED_OBJECTS, check=False):
+        yield
+        return
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    town.kube.apply(
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": SCALED_OBJECTS},
+            "spec": {
+                "group": "keda.sh",
+                "scope": "Namespaced",
+                "names": {"kind": "ScaledObject", "plural": "scaledobjects", "singular": "scaledobject"},
+                "versions": [version],
+            },
+        }
+    )
+    town.kube.run("wait", "--for=condition=Established", f"crd/{SCALED_OBJECTS}")
+    yield
+    town.kube.run("delete", "crd", SCALED_OBJECTS, "--timeout=60s")
+
+
+@pytest.fixture(scope="module")
+def admitted(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pass]:
+    """What the operator has in a cluster: the rights that the chart gives it, and no other."""
+    one = Pass(town.kube, town.namespace, tmp_path_factory.mktemp("pass"), "--set", "watch.scaledObjects=true")
+    yield one
+    one.way.cut()
 
 
 @pytest.fixture(scope="module")
 def operator(
-    town: Town, kubeconfig_path: Path, kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory
+    town: Town, admitted: Pass, scaled_objects: None, kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """The operator, at work."""
     served = {"namespaces": [town.namespace]}
-    settings = {"clusters": {"main": {"bootstrapServers": kafka_bootstrap, **served}}, **served}
-    one = Operator(tmp_path_factory.mktemp("operator"), kubeconfig_path, settings)
+    clusters = {"main": {"bootstrapServers": kafka_bootstrap, **served}}
+    settings = {"clusters": clusters, "scaledObjects": True, **served}
+    one = Operator(tmp_path_factory.mktemp("operator"), admitted.kubeconfig, settings)
     one.start()
     yield one
     one.kill()
@@ -54,6 +110,18 @@ def test_the_columns_say_how_a_consumer_stands(town: Town, log: Callable[..., Lo
     assert town.status("columns")["partitions"]["total"] == 4
     assert town.status("columns")["observedGeneration"] == 1
     assert "kafkaconsumer.taskbridge.dev/columns" in town.run("get", "taskbridge", "--output", "name")
+
+
+def cells(found: dict[str, Any]) -> dict[str, str]:
+    """Return what the columns have to show of a KafkaConsumer, but for its age."""
+    spec, status = found["spec"], found["status"]
+    [ready] = [one["status"] for one in status["conditions"] if one["type"] == "Ready"]
+    return {
+        "NAME": found["metadata"]["name"], "STAGE": status.get("stage", ""), "MODE": spec["mode"], "READY": ready,
+        "REPLICAS": str(status["replicas"]), "DESIRED": str(status["desiredReplicas"]),
+        "LAGSEC": str(status["lagSeconds"]), "LAG": str(status["lag"]), "SLO": str(spec["slo"]["latencySeconds"]),
+        "REASON": status["reason"],
+    }  # fmt: skip
 
 
 def test_a_backlog_is_met_with_replicas_and_they_go_when_it_is_gone(
@@ -137,20 +205,31 @@ def test_zero_by_hand_is_obeyed_and_told(town: Town, log: Callable[..., Log]) ->
     assert not town.events("zero", "ReplicasOverwritten")
 
 
-def test_another_autoscaler_is_refused(town: Town, log: Callable[..., Log]) -> None:
+@pytest.mark.parametrize("kind", AUTOSCALERS)
+def test_another_autoscaler_is_refused(town: Town, log: Callable[..., Log], kind: str) -> None:
+    name = f"contested-{kind.lower()}"
     topic = log()
     topic.commit(0)
-    town.deployment("contested", 1)
-    town.run("autoscale", "deployment/contested", "--min=1", "--max=3")
-    town.consumer("contested", topic)
-    refused = town.wait("contested", "Ready", "TargetContested")
-    assert "HorizontalPodAutoscaler contested" in refused["message"]
+    town.deployment(name, 1)
+    version, spec = AUTOSCALERS[kind]
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    town.kube.apply(
+        {
+            "apiVersion": version,
+            "kind": kind,
+            "metadata": {"name": "rival", "namespace": town.namespace},
+            "spec": {"scaleTargetRef": target, **spec},
+        }
+    )
+    town.consumer(name, topic)
+    refused = town.wait(name, "Ready", "TargetContested")
+    assert f"{kind} rival" in refused["message"]
     topic.write(2_000)
-    wait_for(lambda: town.status("contested").get("lag") == 8_000, "the lag is shown all the same", PATIENCE)
-    assert town.replicas("contested") == 1
-    town.run("delete", "hpa", "contested")
-    town.wait("contested", "Ready", "Auto")
-    town.wait_more("contested", 1)
+    wait_for(lambda: town.status(name).get("lag") == 8_000, "the lag is shown all the same", PATIENCE)
+    assert town.replicas(name) == 1
+    town.run("delete", kind.lower(), "rival")
+    town.wait(name, "Ready", "Auto")
+    town.wait_more(name, 1)
 
 
 def test_of_two_consumers_of_one_deployment_the_older_one_scales(town: Town, log: Callable[..., Log]) -> None:
@@ -182,6 +261,12 @@ def test_what_only_looks_touches_nothing(town: Town, log: Callable[..., Log]) ->
     town.consumer("looks", topic, mode="DryRun")
     wait_for(lambda: town.status("looks").get("desiredReplicas", 0) > 1, "the decision is shown", PATIENCE)
     assert town.replicas("looks") == 1
+    found, row = town.at_once("kcon", "looks")
+    assert row.pop("AGE")
+    assert row == cells(found)
+    assert (row["MODE"], row["READY"], row["REPLICAS"]) == ("DryRun", "True", "1")
+    assert int(row["DESIRED"]) > 1
+    assert int(row["LAG"]) == 8_000
     town.change("kcon", "looks", {"mode": "Paused"})
     town.wait("looks", "Paused", "Paused")
     assert "desiredReplicas" not in town.status("looks")
@@ -213,6 +298,62 @@ def test_a_killed_operator_goes_on_where_it_was(town: Town, operator: Operator, 
     assert town.events("restart", "ScaledDown") == []
 
 
+def test_while_nobody_answers_it_waits_and_then_does_what_was_asked_meanwhile(
+    town: Town, operator: Operator, admitted: Pass, log: Callable[..., Log]
+) -> None:
+    topics = {name: log() for name in ("quiet", "hurried", "turned", "halted", "dropped")}
+    for name, topic in topics.items():
+        topic.commit(0)
+        town.deployment(name, 1)
+        town.consumer(name, topic)
+    for name in topics:
+        town.wait(name, "SLOMet", "Within")
+    before = {name: generation(town, name) for name in topics}
+    pid, said = operator.pid, len(operator.log.read_text())
+
+    def alive(seen: object) -> object:
+        assert operator.get("/healthz") == "ok\n"
+        return seen
+
+    admitted.way.cut()
+    try:
+        for name in ("hurried", "halted", "dropped"):
+            topics[name].write(2_000)
+        town.change("kcon", "turned", {"mode": "Manual", "replicas": 2})
+        town.change("kcon", "halted", {"mode": "Paused"})
+        town.run("delete", "kcon", "dropped", "--wait=true", "--timeout=30s")
+        for name in ("hurried", "halted", "dropped"):
+            wanted = f"{name} is to have more"
+            wait_for(lambda name=name: alive(wants_more(operator, name)), wanted, PATIENCE)
+        for lost in ("/kafkaconsumers?watch=true", "/deployments?watch=true", "the Kubernetes API does not answer"):
+            wait_for(lambda lost=lost: alive(lost in operator.log.read_text()[said:]), f"{lost} is told", PATIENCE)
+        assert {name: generation(town, name) for name in topics} == before
+    finally:
+        admitted.way.mend()
+    wait_for(lambda: alive(town.replicas("turned") == 2), "what was asked meanwhile is done", PATIENCE)
+    wait_for(lambda: alive(town.replicas("hurried") > 1), "what could not be written is", PATIENCE)
+    wait_for(lambda: alive('name="dropped"' not in operator.get("/metrics")), "it knows who went", PATIENCE)
+    town.wait("turned", "Ready", "Manual")
+    town.wait("halted", "Paused", "Paused")
+    assert operator.get("/readyz") == "ok\n"
+    assert operator.pid == pid
+    # Every write of a spec counts: there was one, and none to where nobody asked for any.
+    assert generation(town, "turned") == before["turned"] + 1
+    for name in ("quiet", "halted", "dropped"):
+        assert generation(town, name) == before[name]
+    assert not [one for name in topics for one in town.events(name, "ReplicasOverwritten")]
+
+
+def generation(town: Town, name: str) -> int:
+    """Return how often the spec of a Deployment was written."""
+    return int(town.get("deployment", name)["metadata"]["generation"])
+
+
+def wants_more(operator: Operator, name: str) -> bool:
+    """Return whether the operator wants more than one replica."""
+    return bool(re.search(rf'lagscaler_desired_replicas{{name="{name}",.*}} (?!0|1\.0)', operator.get("/metrics")))
+
+
 def test_it_ends_when_asked_and_deletion_leaves_the_deployment(
     town: Town, operator: Operator, log: Callable[..., Log]
 ) -> None:
@@ -230,6 +371,28 @@ def test_it_ends_when_asked_and_deletion_leaves_the_deployment(
     operator.start()
     assert operator.get("/healthz") == "ok\n"
     assert 'lagscaler_kubernetes_requests_total{code="200"' in operator.get("/metrics")
+
+
+RIGHTS = {
+    "in its namespace": ("minimal", "operator-rights.txt", False),
+    "in every namespace": ("cluster-wide", "operator-rights-cluster-wide.txt", True),
+}
+
+
+@pytest.mark.parametrize("where", RIGHTS)
+def test_its_rights_are_the_least(town: Town, where: str) -> None:
+    values, golden, everywhere = RIGHTS[where]
+    account = f"system:serviceaccount:{town.namespace}:{values}-lagscaler"
+    made = admit(town.kube, town.namespace, values, "--values", str(CHART / "ci" / f"{values}-values.yaml"))
+    try:
+        # The API server takes a moment to learn of them.
+        found = wait_for(lambda: rights(town.kube, account, town.namespace), "it has rights", PATIENCE)
+        assert found == golden_rights(golden)
+        assert rights(town.kube, account, "default") == (golden_rights(golden) if everywhere else {})
+    finally:
+        for item in made:
+            if item["kind"].startswith("Cluster"):
+                town.kube.run("delete", item["kind"].lower(), item["metadata"]["name"])
 
 
 REFUSED = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ import pytest
 
 from devstack.ports import free_port
 from tests.cluster.kube import wait_for
-from tests.cluster.operating import PATIENCE, Operator, Town, steady
+from tests.cluster.operating import PATIENCE, Operator, Pass, Town, steady
 from tests.project.harness import Project, project
 
 pytestmark = pytest.mark.services
@@ -82,18 +83,18 @@ def site(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module")
-def operator(
-    town: Town, site: Site, kubeconfig_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    """The operator, at work."""
+def operator(town: Town, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """The operator, at work with the rights that the chart gives it."""
     served = {"namespaces": [town.namespace]}
     bridge = {"url": site.url, "tokenFile": str(site.sent), "pollSeconds": 1, **served}
     # One for nobody here.
     settings = {"bridges": {"main": bridge, "closed": {**bridge, "namespaces": ["elsewhere"]}}, **served}
-    one = Operator(tmp_path_factory.mktemp("operator"), kubeconfig_path, settings)
+    admitted = Pass(town.kube, town.namespace, tmp_path_factory.mktemp("pass"))
+    one = Operator(tmp_path_factory.mktemp("operator"), admitted.kubeconfig, settings)
     one.start()
     yield one
     one.kill()
+    admitted.way.cut()
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_one_without_a_stage_asks_for_nothing_and_shows_how_things_stand(
     assert row.pop("AGE")
     assert row == {
         "NAME": name, "SERVICE": "work", "STAGE": "off", "PERCENT": "0", "REQUESTED": "", "INSYNC": "True", "BY": "",
-        "VERDICT": "", "REASON": "NothingRequested",
+        "MOVED": "", "VERDICT": "", "REASON": "NothingRequested",
     }  # fmt: skip
     following = wait_for(lambda: town.status(name, "cut").get("next"), "the next step is shown", PATIENCE)
     assert following["step"] == "mirror"
@@ -159,6 +160,28 @@ def test_a_change_of_the_spec_is_one_request_and_the_audit_names_who(
     assert "already" in town.status(name, "cut")["request"]["message"]
     assert [row["after"]["stage"] for row in site.audit("work")] == ["mirror", "mirror"]
     assert not town.events(name, "OutOfSync")
+
+
+def test_it_shows_who_moved_it_when_and_what_the_next_step_still_needs(
+    town: Town, site: Site, cutover: Callable[..., str]
+) -> None:
+    reset(site, "elsewhere")
+    name = cutover("elsewhere", stage="mirror", reason="copies")
+    town.wait(name, "InSync", "AsRequested", "cut")
+    wait_for(lambda: town.status(name, "cut").get("verdict"), "the dual run is judged", PATIENCE)
+    found, row = town.at_once("cut", name, "--output=wide")
+    status, last = found["status"], site.audit("elsewhere")[-1]
+    assert datetime.fromisoformat(status["changedAt"]) == datetime.fromisoformat(last["at"])
+    assert re.fullmatch(r"(\d+[ms])+", row["MOVED"])
+    assert row["BY"] == status["changedBy"] == last["who"] == "api:operator"
+    assert row["VERDICT"] == status["verdict"]["state"] == "INSUFFICIENT"
+    assert "no dispatch of elsewhere was observed" in status["verdict"]["sentence"]
+    assert row["NEXT"] == status["next"]["step"] == "live 1%"
+    assert json.loads(row["MISSING"]) == status["next"]["missing"]
+    needed = dict(one.split(": ", 1) for one in status["next"]["missing"])
+    assert needed["verdict"] == status["verdict"]["sentence"]
+    assert "start `taskbridge worker --service elsewhere`" in needed["members"]
+    assert not status["next"]["allowed"]
 
 
 def test_what_the_bridge_refuses_is_told_with_what_it_takes(

@@ -131,11 +131,15 @@ class BridgeClient:
             return {one["service"]: _standing(one) for one in _list(found, "cutovers")}
 
     async def last_move(self, service: str) -> Move | None:
-        """Return who moved a service last, None when nobody ever did; moves of single tasks are left out."""
+        """
+        Return who moved a service last, None when nobody ever did.
+
+        Left out are moves of single tasks, and what changed nothing, such as a request to go where it was.
+        """
         found = await self._request("GET", f"/cutovers/{quote(service, safe='')}/audit?limit=50")
         with self._reading():
             for row in _list(found, "transitions"):
-                if not row["task"]:
+                if not row["task"] and row["before"]["epoch"] != row["after"]["epoch"]:
                     return Move(row["who"], row["why"], row["at"], int(row["after"]["epoch"]))
         return None
 

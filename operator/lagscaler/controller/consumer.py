@@ -45,6 +45,8 @@ class Look:
     gaps: Mapping[Gap, str]
     partitions: int
     """Partitions of the topics, as far as known."""
+    uncommitted: int = 0
+    """Those of them that the group has no committed offset of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +274,23 @@ def _conditions(consumer: KafkaConsumer, against: Obstacle | None, look: Look | 
 
 def _fresh(look: Look) -> Condition:
     if not look.gaps:
-        return Condition("MetricsFresh", "True", "Complete", "Every partition was answered for.")
+        return Condition("MetricsFresh", "True", "Complete", "Every partition was answered for." + _uncommitted(look))
     sentences = " ".join(f"{sentence.rstrip('.')}." for sentence in look.gaps.values())
     return Condition("MetricsFresh", "False", str(next(iter(look.gaps))), sentences)
+
+
+def _uncommitted(look: Look) -> str:
+    """Return how many partitions have no committed offset, and whether they had one; empty when all have one."""
+    if not look.uncommitted:
+        return ""
+    has = "has" if look.uncommitted == 1 else "have"
+    said = f" {look.uncommitted} of {look.partitions} partitions {has} no committed offset"
+    lost = look.decision.state.lost_commits
+    if not lost:
+        return f"{said}."
+    had = " and had one" if len(lost) == look.uncommitted else f"; {len(lost)} of these had one"
+    until = time_text(max(lost.values()))
+    return f"{said}{had} until {until}: expired or deleted, alone or with the group or the topic."
 
 
 def _objective(consumer: KafkaConsumer, look: Look) -> Condition:

@@ -43,12 +43,13 @@ class Known:
 
 
 def next_step(standing: Standing) -> tuple[str, float | None] | None:
-    """Return the next step forward of a service; None when it is complete."""
+    """Return the next step forward of a service, the one that the bridge's report names; None when it is complete."""
     match standing.stage:
         case "off":
             return "mirror", None
         case "mirror":
-            return "shadow", RUNGS[0]
+            # Shadow executes nothing, so it would ask neither for workers nor for tasks that they support.
+            return "live", RUNGS[0]
         case "shadow" | "live" as stage:
             further = next((rung for rung in RUNGS if rung > standing.percent), None)
             if further is not None:
@@ -136,6 +137,8 @@ def status_of(cutover: Cutover, request: Mapping[str, Any] | None, known: Known,
         if move is not None:
             status |= {"changedBy": move.who, "changedWhy": move.why}
     if known.outlook is not None:
+        # What was said of another step says nothing of this one.
+        status.pop("verdict", None)
         status |= _outlook(known.outlook, known.step)
     elif known.standing is not None and next_step(known.standing) is None:
         status.pop("next", None)

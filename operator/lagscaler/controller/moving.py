@@ -28,8 +28,9 @@ from lagscaler.controller.world import World
 from lagscaler.kubernetes.api import KubernetesError
 from lagscaler.kubernetes.events import Notice
 from lagscaler.kubernetes.kinds import CUTOVERS
+from lagscaler.kubernetes.patches import changes
 from lagscaler.metrics import Metrics
-from lagscaler.resources.conditions import condition_of, merge_patch
+from lagscaler.resources.conditions import condition_of
 from lagscaler.resources.cutover import Cutover, step_words
 from lagscaler.resources.reading import Key
 
@@ -62,7 +63,17 @@ class _Track:
 
     uid: str
     busy: bool = False
-    """Whether it is being dealt with."""
+    """Whether its requests are being made."""
+    showing: asyncio.Task[None] | None = None
+    """What writes the status and tells people, one thing after another, while requests go on."""
+    sending: bool = False
+    """Whether the status is to have `answer` before there is one."""
+    notices: list[Notice] = field(default_factory=list)
+    """What is to be told."""
+    known: Known | None = None
+    """What is to be shown, with `answer`."""
+    handed: Mapping[str, Any] | None = None
+    """The last answer that was to be shown."""
     answer: Mapping[str, Any] | None = None
     """What the status keeps of requests, whether or not it has it yet."""
     tried: int = 0
@@ -237,7 +248,7 @@ class Moving:
             if requests.asked(cutover):
                 track.answer = taken(cutover, elder, self._clock())
         elif trouble is None:
-            if await self._request(bridge, cutover, track):
+            if await self._request(tasks, bridge, cutover, track):
                 bridge.wake.set()
             else:
                 self._inquire(tasks, bridge, cutover, track)
@@ -245,7 +256,7 @@ class Moving:
                     # Who moved it is to be said with it.
                     return
             trouble = track.trouble
-        known_now = Known(
+        track.known = Known(
             standing=bridge.standings.get(cutover.service),
             move=track.move,
             outlook=track.outlook,
@@ -253,9 +264,10 @@ class Moving:
             trouble=trouble,
             elder=elder,
         )
-        await self._show(cutover, track, known_now)
+        track.handed = track.answer
+        self._publish(tasks, cutover, track)
 
-    async def _request(self, bridge: _Bridge, cutover: Cutover, track: _Track) -> bool:
+    async def _request(self, tasks: asyncio.TaskGroup, bridge: _Bridge, cutover: Cutover, track: _Track) -> bool:
         """Make the requests that the spec asks for, if there are any; return whether one of them was carried out."""
         if track.tried != cutover.generation:
             # What is asked for now is not to wait for what was tried before.
@@ -270,7 +282,8 @@ class Moving:
         if self._clock() < track.retry_at and (track.unanswered or wanted[0].action) != "kill":
             return False
         track.answer = requests.with_sent(cutover)
-        remembered = asyncio.ensure_future(self._remember(cutover, track))
+        track.sending = True
+        self._publish(tasks, cutover, track)
         made: list[tuple[Asked, Done]] = []
         try:
             for request in wanted:
@@ -283,7 +296,7 @@ class Moving:
                 if len(made) < len(wanted) and self._overtaken(cutover):
                     # What comes next is compared with what was asked before, and with what was sent of this.
                     sentence = str(applied(cutover, made, self._clock())["message"])
-                    await self._tell(cutover, Notice("Normal", "TransitionRequested", sentence))
+                    track.notices.append(Notice("Normal", "TransitionRequested", sentence))
                     return True
         except RequestRefusedError as error:
             answer = refused(cutover, made, wanted[len(made) :], error, self._clock())
@@ -293,10 +306,7 @@ class Moving:
             return False
         else:
             answer = applied(cutover, made, self._clock())
-        finally:
-            # Or the status would forget the answer again.
-            await remembered
-        await self._answered(cutover, track, answer)
+        self._answered(cutover, track, answer)
         return bool(made)
 
     def _stand(self, bridge: _Bridge, cutover: Cutover, done: Done) -> None:
@@ -327,28 +337,49 @@ class Moving:
             # Otherwise it went meanwhile, and its series with it.
             self._metrics.cutover_requests.labels(cutover.key.namespace, cutover.key.name, outcome).inc()
 
-    async def _answered(self, cutover: Cutover, track: _Track, answer: Mapping[str, Any]) -> None:
+    def _answered(self, cutover: Cutover, track: _Track, answer: Mapping[str, Any]) -> None:
         """Take in what became of the requests of a spec, and tell people."""
-        track.answer, track.trouble, track.unanswered = answer, None, ""
+        track.answer, track.trouble, track.unanswered, track.sending = answer, None, "", False
         track.outlook_at = -math.inf
         if answer["outcome"] == "Refused":
             self._count(cutover, track, "Refused")
-            await self._tell(cutover, Notice("Warning", "TransitionRefused", str(answer["message"])))
+            track.notices.append(Notice("Warning", "TransitionRefused", str(answer["message"])))
         else:
-            await self._tell(cutover, Notice("Normal", "TransitionRequested", str(answer["message"])))
+            track.notices.append(Notice("Normal", "TransitionRequested", str(answer["message"])))
+
+    def _publish(self, tasks: asyncio.TaskGroup, cutover: Cutover, track: _Track) -> None:
+        """Show and tell what there is, beside the requests: a kill is not to wait for the API server's answer."""
+        if track.showing is None or track.showing.done():
+            track.showing = tasks.create_task(self._publish_all(cutover, track), name=f"show {cutover.key}")
+
+    async def _publish_all(self, cutover: Cutover, track: _Track) -> None:
+        """Show and tell until there is nothing new; one after the other, or the status would forget the newest."""
+        try:
+            while track.sending or track.notices or track.known is not None:
+                if track.sending:
+                    track.sending = False
+                    await self._remember(cutover, track)
+                elif track.notices:
+                    await self._tell(cutover, track.notices.pop(0))
+                elif track.known is not None:
+                    known, track.known = track.known, None
+                    await self._show(cutover, track, known)
+        except Exception:
+            # A fault of ours: the next look may do better, and other Cutovers must not suffer.
+            logger.exception("Cutover %s could not be shown", cutover.key)
 
     async def _remember(self, cutover: Cutover, track: _Track) -> None:
         """Write into the status what is being sent: the process may end before there is an answer."""
         current = self._world.cutovers.get(cutover.key)
         if current is None or current.uid != cutover.uid:
             return
-        if patch := merge_patch(current.status, {**current.status, "request": track.answer}):
+        if patch := changes(current.status, {**current.status, "request": track.answer}):
             await self._write(current, patch)
 
     def _news(self, cutover: Cutover, track: _Track) -> bool:
-        """Return whether the status does not have yet what became of the last request."""
+        """Return whether what became of the last request is neither in the status nor on its way there."""
         current = self._world.cutovers.get(cutover.key, cutover)
-        return track.trouble is not None or track.answer not in (None, current.status.get("request"))
+        return track.trouble is not None or track.answer not in (None, track.handed, current.status.get("request"))
 
     def _inquire(self, tasks: asyncio.TaskGroup, bridge: _Bridge, cutover: Cutover, track: _Track) -> None:
         """Learn what there is to know besides, while requests go on."""
@@ -398,7 +429,7 @@ class Moving:
         answer = track.answer or current.status.get("request")
         status = status_of(current, answer, known, self._clock())
         self._metrics.cutover_in_sync.labels(current.key.namespace, current.key.name).set(in_sync(status))
-        patch = merge_patch(current.status, status)
+        patch = changes(current.status, status)
         if not patch or not await self._write(current, patch):
             return
         for name in ("InSync", "BridgeReachable"):
@@ -411,11 +442,13 @@ class Moving:
     async def _write(self, cutover: Cutover, patch: Mapping[str, Any]) -> bool:
         """Change a status; return whether that was possible."""
         try:
-            found = await self._kubernetes.patch_status(CUTOVERS, cutover.key, cutover.uid, patch)
+            found = await self._kubernetes.patch_status(
+                CUTOVERS, cutover.key, cutover.uid, patch, first=not cutover.status
+            )
         except KubernetesError as error:
             logger.warning("the status of Cutover %s could not be written: %s", cutover.key, error)
             if error.gone:
-                self._world.forget(CUTOVERS, cutover.key)
+                self._world.forget(CUTOVERS, cutover.key, cutover.uid)
             return False
         current = self._world.cutovers.get(cutover.key)
         if current is not None and current.uid == cutover.uid:

@@ -19,8 +19,14 @@ class KubernetesPort(Protocol):
         """Return all resources of a kind in a namespace, or in the cluster."""
         ...
 
-    async def patch_status(self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge into the status of the resource with that identity, and return the resource."""
+    async def one(self, kind: Kind, key: Key) -> dict[str, Any]:
+        """Return a resource as it is now."""
+        ...
+
+    async def patch_status(
+        self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any], *, first: bool = False
+    ) -> dict[str, Any]:
+        """Change members of the status of the resource with that identity, and return the resource."""
         ...
 
     async def scale(self, key: Key, replicas: int) -> dict[str, Any]:

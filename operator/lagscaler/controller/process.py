@@ -16,7 +16,7 @@ from lagscaler.bridge.client import BridgeClient
 from lagscaler.controller.moving import Moving
 from lagscaler.controller.scaling import Scaling
 from lagscaler.controller.web import application
-from lagscaler.controller.world import World
+from lagscaler.controller.world import World, uid_of
 from lagscaler.kafka.sampler import Sampler
 from lagscaler.kubernetes.api import KubernetesApi, KubernetesError
 from lagscaler.kubernetes.events import Recorder
@@ -134,7 +134,7 @@ class Operator:
     async def _list(self) -> bool:
         kinds = []
         for kind in watched(scaled_objects=self._settings.scaled_objects):
-            before = self._world.keys(kind)
+            before = self._world.known(kind)
             try:
                 found = [
                     body
@@ -147,18 +147,30 @@ class Operator:
                 hint = "; install the CRDs of charts/operator" if kind in OWN and error.status == 404 else ""
                 logger.warning("%ss cannot be listed: %s%s", kind.name, error, hint)
                 return False
+            there = {key_of(body): uid_of(body) for body in found}
+            for key, uid in before.items():
+                if there.get(key) != uid:
+                    self._world.forget(kind, key, uid)
             for body in found:
                 self._world.see(kind, None, body)
-            for key in before - {key_of(body) for body in found}:
-                self._world.forget(kind, key)
             self._metrics.resources.labels(kind.name).set(len(found))
             kinds.append(kind)
+        for kind in watched(scaled_objects=True):
+            if kind not in kinds:
+                self._leave(kind)
         if tuple(kinds) != self._kinds:
             self._kinds = tuple(kinds)
             self._rewatch.set()
         for name, sampler in self._samplers.items():
             sampler.keep([one.group for one in self._world.consumers.values() if one.cluster == name])
         return True
+
+    def _leave(self, kind: Kind) -> None:
+        """Forget a kind that is not looked at any more: its resources would hold on to their Deployments for ever."""
+        for key, uid in self._world.known(kind).items():
+            self._world.forget(kind, key, uid)
+        if kind in self._kinds:
+            self._metrics.resources.labels(kind.name).set(0)
 
     async def _resync(self) -> None:
         while True:
@@ -239,9 +251,9 @@ class Operator:
             self._apply(old, new)
             if (old.namespaces, old.scaled_objects) != (new.namespaces, new.scaled_objects):
                 for kind in self._kinds:
-                    for key in self._world.keys(kind):
+                    for key, uid in self._world.known(kind).items():
                         if new.namespaces and key.namespace not in new.namespaces:
-                            self._world.forget(kind, key)
+                            self._world.forget(kind, key, uid)
                 self._rewatch.set()
                 await self._sync()
 

@@ -15,6 +15,9 @@ from lagscaler.resources.reading import InvalidResourceError, Section
 
 Action = Literal["move", "hold", "release", "kill"]
 
+LONGEST_NAME = 200
+"""Characters of on whose behalf a request is made that the bridge takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -43,13 +46,16 @@ def asked(cutover: Cutover) -> tuple[Asked, ...]:
     is asked for by a change of stage or percentage, and again by a new reason or an override, unless that is said of a
     hold; taking a kill or a hold back asks for no move, so that nothing goes forward by the way.
 
-    What was sent and got no answer may have been carried out or not: what differs from either is asked for.
+    What was sent and got no answer may have been carried out or not: what differs from either is asked for. Of
+    generations that nobody saw, one may have taken a kill back which this one asks for anew; once too often does no
+    harm.
     """
     if settled(cutover):
         return ()
     wish, before = cutover.wish, (_before(cutover), *_sent(cutover))
     found: list[Asked] = []
-    killed = wish.kill and any(replace(wish, hold=one.hold) != one for one in before)
+    unseen = cutover.generation - _last(cutover).get("generation", 0) > 1
+    killed = wish.kill and (unseen or any(replace(wish, hold=one.hold) != one for one in before))
     if killed:
         found.append(Asked("kill"))
     if held := any(wish.hold != one.hold for one in before):
@@ -75,14 +81,14 @@ def body_of(cutover: Cutover, request: Asked, *, first: bool) -> dict[str, Any]:
     body: dict[str, Any] = {
         "action": request.action,
         "request_id": name if first else f"{name}.{request.action}",
-        "reason": cutover.wish.reason,
+        "reason": _printable(cutover.wish.reason, besides="\n\t"),
     }
     if request.action == "move":
         body |= {"stage": request.stage, "override": cutover.wish.override}
         if request.percent is not None:
             body["percent"] = request.percent
-    if cutover.requested_by:
-        body["requested_by"] = cutover.requested_by
+    if requested_by := _printable(cutover.requested_by)[:LONGEST_NAME].strip():
+        body["requested_by"] = requested_by
     return body
 
 
@@ -113,6 +119,11 @@ def basis(cutover: Cutover, undone: Sequence[Asked] = ()) -> Wish:
 def kept(wish: Wish) -> dict[str, Any]:
     """Return a spec as the status keeps it."""
     return {name: value for name, value in wish.document().items() if value is not None}
+
+
+def _printable(text: str, besides: str = "") -> str:
+    """Return a text with spaces for what the bridge does not take: a kill is not to fail over a pasted character."""
+    return "".join(one if one.isprintable() or one in besides else " " for one in text)
 
 
 def _last(cutover: Cutover) -> Mapping[str, Any]:

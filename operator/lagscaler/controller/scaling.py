@@ -19,12 +19,12 @@ from lagscaler.kafka.sampler import Reading, Request
 from lagscaler.kubernetes.api import KubernetesError
 from lagscaler.kubernetes.events import Notice
 from lagscaler.kubernetes.kinds import CONSUMERS, DEPLOYMENTS
+from lagscaler.kubernetes.patches import changes
 from lagscaler.metrics import Metrics
 from lagscaler.policy.decide import decide
 from lagscaler.policy.document import worth_saving
 from lagscaler.policy.history import History
 from lagscaler.policy.model import PartitionState, Sample, Spec, State
-from lagscaler.resources.conditions import merge_patch
 from lagscaler.resources.consumer import KafkaConsumer
 from lagscaler.resources.reading import Key, version_of
 
@@ -55,7 +55,7 @@ class Track:
     basis: tuple[Spec, State] | None = None
     """What the last decision was made of, besides the history."""
     busy: bool = False
-    """Whether a look at Kafka is under way."""
+    """Whether a look at Kafka is under way, or what follows from it."""
     planned: Mapping[str, Any] | None = None
     """The last status that was planned: what is new is told by it."""
     written_at: float = -math.inf
@@ -209,6 +209,7 @@ class Scaling:
 
     async def _look(self, cluster: str, consumers: list[KafkaConsumer], due: float) -> None:
         """Look at Kafka for some consumers of one cluster, and decide on each."""
+        busy = {one.key: track for one in consumers if (track := self._tracks.get(one.key)) is not None}
         try:
             began = self._clock()
             requests = [self._request(consumer, began) for consumer in consumers]
@@ -218,17 +219,23 @@ class Scaling:
             for number, consumer in enumerate(consumers, 1):
                 if (reading := readings.get(consumer.key)) is not None and (track := self._decide(consumer, reading)):
                     decided.append((consumer, track))
+                else:
+                    _free(busy, consumer.key)
                 if number % TURN == 0:
                     await asyncio.sleep(0)
             self._metrics.decision_delay_seconds.labels(cluster).observe(max(0.0, self._clock() - due))
-            await asyncio.gather(*(self._deal(consumer, track) for consumer, track in decided))
+            await asyncio.gather(*(self._finish(consumer, track, busy) for consumer, track in decided))
         except Exception:
             # A fault of ours: the next look may do better, and other clusters must not suffer.
             logger.exception("the look at the Kafka cluster %s failed", cluster)
         finally:
-            for consumer in consumers:
-                if track := self._tracks.get(consumer.key):
-                    track.busy = False
+            for key in tuple(busy):
+                _free(busy, key)
+
+    async def _finish(self, consumer: KafkaConsumer, track: Track, busy: dict[Key, Track]) -> None:
+        """Carry out what was decided on a consumer; what takes long at it holds up its own next look alone."""
+        await self._deal(consumer, track)
+        _free(busy, consumer.key)
 
     def _request(self, consumer: KafkaConsumer, now: float) -> Request:
         track = self._track(consumer)
@@ -264,7 +271,8 @@ class Scaling:
             self._fault(current)
             return None
         track.state = decision.state
-        track.look = Look(decision, reading.gaps, len(reading.partitions))
+        uncommitted = sum(one.committed is None for one in reading.partitions.values())
+        track.look = Look(decision, reading.gaps, len(reading.partitions), uncommitted)
         self._count(current, track, reading.at)
         return track
 
@@ -297,6 +305,10 @@ class Scaling:
         target = self._world.target_of(consumer)
         if target is None:
             return False
+        if not await self._still_asks(consumer):
+            track.held = replace(track.held, unsure=True)
+            return False
+        uid = self._world.uid(DEPLOYMENTS, target.key)
         try:
             scale = await self._kubernetes.scale(target.key, replicas)
         except KubernetesError as error:
@@ -304,7 +316,7 @@ class Scaling:
             self._refused(consumer, track, str(error) if error.refused else track.held.refused)
             track.held = replace(track.held, unsure=True)
             if error.status == 404:
-                self._world.forget(DEPLOYMENTS, target.key)
+                self._world.forget(DEPLOYMENTS, target.key, uid)
             return False
         self._refused(consumer, track, "")
         version = max(version_of(scale), target.version)
@@ -318,6 +330,19 @@ class Scaling:
             await self._tell(consumer, planned.scaled)
         return True
 
+    async def _still_asks(self, consumer: KafkaConsumer) -> bool:
+        """Return whether a KafkaConsumer is as it was when that was decided: what the watch tells may come late."""
+        try:
+            body = await self._kubernetes.one(CONSUMERS, consumer.key)
+        except KubernetesError as error:
+            logger.warning("KafkaConsumer %s: nothing is scaled: %s", consumer.key, error)
+            if error.gone:
+                self._world.forget(CONSUMERS, consumer.key, consumer.uid)
+            return False
+        self._world.see(CONSUMERS, None, body)
+        metadata = body["metadata"]
+        return (metadata["uid"], metadata["generation"]) == (consumer.uid, consumer.generation)
+
     def _refused(self, consumer: KafkaConsumer, track: Track, sentence: str) -> None:
         """Hold on to what the API server said against the last write; empty: nothing."""
         if bool(sentence) != bool(track.held.refused):
@@ -328,21 +353,22 @@ class Scaling:
     async def _show(self, consumer: KafkaConsumer, track: Track, status: Mapping[str, Any], *, at_once: bool) -> bool:
         """Write the status where it says something new, figures alone not too often; return whether it was written."""
         before, now = consumer.status, self._clock()
-        patch = merge_patch(before, status)
+        patch = changes(before, status)
         if not patch:
             return False
         often = now - track.written_at < shown.pause(len(self._world.consumers))
         if often and not at_once and not shown.urgent(before, status):
             return False
         try:
-            found = await self._kubernetes.patch_status(CONSUMERS, consumer.key, consumer.uid, patch)
+            found = await self._kubernetes.patch_status(CONSUMERS, consumer.key, consumer.uid, patch, first=not before)
         except KubernetesError as error:
             logger.warning("the status of KafkaConsumer %s could not be written: %s", consumer.key, error)
             if error.gone:
-                self._world.forget(CONSUMERS, consumer.key)
+                self._world.forget(CONSUMERS, consumer.key, consumer.uid)
             return False
         track.written_at = now
-        self._world.see(CONSUMERS, None, found)
+        if self._world.uid(CONSUMERS, consumer.key) == consumer.uid:
+            self._world.see(CONSUMERS, None, found)
         return True
 
     def _around(self, consumer: KafkaConsumer) -> Surroundings:
@@ -405,3 +431,9 @@ class Scaling:
             metrics.desired_replicas.labels(*names).set(status["desiredReplicas"])
         ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
         metrics.ready.labels(*names).set(ready)
+
+
+def _free(busy: dict[Key, Track], key: Key) -> None:
+    """Let one of those that are being looked at be looked at again."""
+    if (track := busy.pop(key, None)) is not None:
+        track.busy = False

@@ -9,7 +9,7 @@ from typing import Any
 from lagscaler.kubernetes.kinds import CONSUMERS, CUTOVERS, DEPLOYMENTS, Kind
 from lagscaler.resources.consumer import KafkaConsumer, parse_consumer
 from lagscaler.resources.cutover import Cutover, parse_cutover
-from lagscaler.resources.reading import InvalidResourceError, Key, key_of
+from lagscaler.resources.reading import InvalidResourceError, Key, key_of, version_of
 from lagscaler.resources.target import Claim, Target, parse_claim, parse_target
 from lagscaler.settings import Settings
 
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 class World:
     """
     The resources as they were last seen; an older version of one never replaces a newer.
+
+    What is told of one that was replaced by another of its name may come after what is told of that one, and counts for
+    nothing then.
 
     `changed` is called with the kind and the key of each KafkaConsumer and Cutover that is to be looked at again,
     because it, its Deployment or another autoscaler changed or went.
@@ -30,6 +33,8 @@ class World:
         self.targets: dict[Key, Target] = {}
         self.settings = Settings()
         """Which namespaces may use what; whoever reads the settings puts them here."""
+        self._identities: dict[tuple[str, Key], tuple[str, int]] = {}
+        """The uid and the newest version of everything that is there."""
         self._claims: dict[tuple[str, Key], Claim] = {}
         self._claims_of: dict[Key, set[tuple[str, Key]]] = {}
         self._consumers_of: dict[Key, set[Key]] = {}
@@ -37,9 +42,15 @@ class World:
 
     def see(self, kind: Kind, happened: str | None, body: Mapping[str, Any]) -> None:
         """Take in one resource, or that it was deleted."""
+        key, uid, version = key_of(body), uid_of(body), version_of(body)
         if happened == "DELETED":
-            self.forget(kind, key_of(body))
-        elif kind == CONSUMERS:
+            self.forget(kind, key, uid)
+            return
+        before, newest = self._identities.get((kind.name, key), (uid, version))
+        if before != uid and version < newest:
+            return
+        self._identities[kind.name, key] = (uid, max(version, newest))
+        if kind == CONSUMERS:
             self._see_consumer(body)
         elif kind == CUTOVERS:
             self._see_cutover(body)
@@ -48,8 +59,11 @@ class World:
         else:
             self._see_claim(kind, body)
 
-    def forget(self, kind: Kind, key: Key) -> None:
-        """Take in that a resource is gone."""
+    def forget(self, kind: Kind, key: Key, uid: str) -> None:
+        """Take in that the resource with that identity is gone; another of its name stays."""
+        if self._identities.get((kind.name, key), (uid, 0))[0] != uid:
+            return
+        self._identities.pop((kind.name, key), None)
         if kind == CONSUMERS:
             gone = self.consumers.pop(key, None)
             if gone is not None:
@@ -65,15 +79,13 @@ class World:
         else:
             self._drop_claim((kind.name, key))
 
-    def keys(self, kind: Kind) -> set[Key]:
-        """Return which resources of a kind are known."""
-        if kind == CONSUMERS:
-            return set(self.consumers)
-        if kind == CUTOVERS:
-            return set(self.cutovers)
-        if kind == DEPLOYMENTS:
-            return set(self.targets)
-        return {key for name, key in self._claims if name == kind.name}
+    def known(self, kind: Kind) -> dict[Key, str]:
+        """Return which resources of a kind are there, with their uids."""
+        return {key: uid for (name, key), (uid, _) in self._identities.items() if name == kind.name}
+
+    def uid(self, kind: Kind, key: Key) -> str:
+        """Return the uid of a resource; empty when it is not known."""
+        return self._identities.get((kind.name, key), ("", 0))[0]
 
     def target_of(self, consumer: KafkaConsumer) -> Target | None:
         """Return the Deployment that a consumer names."""
@@ -116,15 +128,16 @@ class World:
         return None if first.key == cutover.key else first
 
     def scaled(self, target: Target) -> None:
-        """Take in what our own write made of a Deployment."""
-        self._see_target(target)
+        """Take in what our own write made of a Deployment, unless it went meanwhile."""
+        if target.key in self.targets:
+            self._see_target(target)
 
     def _see_consumer(self, body: Mapping[str, Any]) -> None:
         try:
             consumer = parse_consumer(body)
         except InvalidResourceError as error:
             logger.error("KafkaConsumer %s is left alone: %s; update its CRD", key_of(body), error)  # noqa: TRY400
-            self.forget(CONSUMERS, key_of(body))
+            self.forget(CONSUMERS, key_of(body), uid_of(body))
             return
         old = self.consumers.get(consumer.key)
         if old is not None and old.uid == consumer.uid and consumer.version < old.version:
@@ -144,7 +157,7 @@ class World:
             cutover = parse_cutover(body)
         except InvalidResourceError as error:
             logger.error("Cutover %s is left alone: %s; update its CRD", key_of(body), error)  # noqa: TRY400
-            self.forget(CUTOVERS, key_of(body))
+            self.forget(CUTOVERS, key_of(body), uid_of(body))
             return
         old = self.cutovers.get(cutover.key)
         if old is not None and old.uid == cutover.uid and cutover.version < old.version:
@@ -184,6 +197,11 @@ class World:
     def _touch(self, target: Key) -> None:
         for key in tuple(self._consumers_of.get(target, ())):
             self._changed(CONSUMERS, key)
+
+
+def uid_of(body: Mapping[str, Any]) -> str:
+    """Return the identity of a resource, which another of the same name does not share."""
+    return str(body["metadata"].get("uid", ""))
 
 
 def _target_key(consumer: KafkaConsumer) -> Key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,7 @@ import aiohttp
 from kubernetes_asyncio import client, config
 
 from lagscaler.kubernetes.kinds import DEPLOYMENTS, Kind
+from lagscaler.kubernetes.patches import operations
 from lagscaler.resources.reading import Key
 
 TIMEOUT = 15.0
@@ -29,6 +30,9 @@ _AS = "?fieldManager=lagscaler"
 PAGE = 500
 """Resources of one page of a list."""
 
+_Body = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""A resource or a merge patch, or the operations of a JSON Patch."""
+
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -42,7 +46,7 @@ class KubernetesError(Exception):
     @property
     def gone(self) -> bool:
         """Whether the resource, or the one of that identity, is no longer there."""
-        return self.status in {404, 409}
+        return self.status == 404
 
     @property
     def refused(self) -> bool:
@@ -97,12 +101,34 @@ class KubernetesApi:
             if not more:
                 return found
 
-    async def patch_status(self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge into the status of the resource with that identity, and return the resource."""
-        body = {"metadata": {"uid": uid}, "status": patch}
-        return await self._request(
-            "patch", kind, kind.path(key.namespace, key.name, "status") + _AS, body, sub="status"
-        )
+    async def one(self, kind: Kind, key: Key) -> dict[str, Any]:
+        """Return a resource as it is now."""
+        return await self._request("get", kind, kind.path(key.namespace, key.name))
+
+    async def patch_status(
+        self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any], *, first: bool = False
+    ) -> dict[str, Any]:
+        """
+        Change members of the status of the resource with that identity, and return the resource.
+
+        `patch` has them as they are to be, None for one that is to go; `first` says that there is no status yet.
+        """
+        path = kind.path(key.namespace, key.name, "status") + _AS
+        try:
+            return await self._request("patch", kind, path, operations(uid, patch, first=first), sub="status")
+        except KubernetesError as error:
+            # The answer does not say whether that one is gone, or whether its status may not be so.
+            if error.status == 422 and await self._is_gone(kind, key, uid):
+                raise KubernetesError(404, f"the {kind.name} {key} that was meant is gone") from error
+            raise
+
+    async def _is_gone(self, kind: Kind, key: Key, uid: str) -> bool:
+        """Return whether the resource of that identity is no longer there, though another of its name may be."""
+        try:
+            found = await self.one(kind, key)
+        except KubernetesError as error:
+            return error.gone
+        return bool((found.get("metadata") or {}).get("uid") != uid)
 
     async def scale(self, key: Key, replicas: int) -> dict[str, Any]:
         """Set the replicas of a Deployment, and return its Scale."""
@@ -122,7 +148,7 @@ class KubernetesApi:
         verb: str,
         kind: Kind,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: _Body | None = None,
         *,
         sub: str = "",
     ) -> dict[str, Any]:
@@ -148,11 +174,13 @@ class KubernetesApi:
             )
         return found
 
-    async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, str]:
+    async def _send(self, method: str, path: str, body: _Body | None) -> tuple[int, str]:
         api = self._client
         if api is None:
             raise KubernetesError(0, "the connection to the Kubernetes API is not open")
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        kind = "application/json"
+        if method == "PATCH":
+            kind = "application/merge-patch+json" if isinstance(body, Mapping) else "application/json-patch+json"
         headers: dict[str, str] = {"Accept": "application/json", "Content-Type": kind}
         await api.update_params_for_auth(headers, [], ["BearerToken"])
         try:
@@ -168,7 +196,7 @@ class KubernetesApi:
 
 EVENTS = Kind("Event", "", "v1", "events")
 
-_METHODS = {"list": "GET", "patch": "PATCH", "create": "POST"}
+_METHODS = {"list": "GET", "get": "GET", "patch": "PATCH", "create": "POST"}
 
 
 def _said(text: str) -> str:

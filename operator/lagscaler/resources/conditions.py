@@ -55,16 +55,3 @@ def condition_of(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
             found: Mapping[str, Any] = one
             return found
     return {}
-
-
-def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what turns one document into another, as RFC 7396 has it; empty when they are the same."""
-    patch: dict[str, Any] = {name: None for name in before if name not in after}
-    for name, value in after.items():
-        old = before.get(name)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            if inner := merge_patch(old, value):
-                patch[name] = inner
-        elif value != old:
-            patch[name] = value
-    return patch

@@ -1,4 +1,8 @@
-"""A mail server that takes as many seconds for each mail as a file says, and keeps none."""
+"""
+A mail server that takes as many seconds for each mail as a file says, and refuses those with a word of another file.
+
+It keeps none but the reports of the plain consumer, a line each.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import socketserver
 import time
 from pathlib import Path
 
-SECONDS = Path("/tmp/seconds")  # noqa: S108 - of the pod alone
+# Of the pod alone.
+SECONDS = Path("/tmp/seconds")  # noqa: S108
+REFUSED = Path("/tmp/refused")  # noqa: S108
+REPORTS = Path("/tmp/reports")  # noqa: S108
 
 
 class Session(socketserver.StreamRequestHandler):
@@ -14,12 +21,23 @@ class Session(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         self._say("220 mail")
+        sender = b""
         while line := self.rfile.readline().strip().upper():
+            if line.startswith(b"MAIL FROM:"):
+                sender = line
             if line == b"DATA":
                 self._say("354 go on")
-                while self.rfile.readline().rstrip(b"\r\n") != b".":
-                    pass
+                text = b""
+                while (part := self.rfile.readline()) not in {b"", b".\r\n"}:
+                    text += part
                 time.sleep(float(SECONDS.read_text()))
+                word = REFUSED.read_bytes().strip()
+                if word and word in text:
+                    self._say("450 not now")
+                    continue
+                if b"<PACE>" in sender:
+                    with REPORTS.open("ab") as reports:
+                        reports.write(text)
             self._say("221 bye" if line == b"QUIT" else "250 mail")
 
     def _say(self, text: str) -> None:
@@ -32,4 +50,6 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 SECONDS.write_text("0")
+REFUSED.write_text("poison")
+REPORTS.touch()
 Server(("0.0.0.0", 2525), Session).serve_forever()  # noqa: S104 - a pod's own address

@@ -61,9 +61,13 @@ class FakeKubernetes:
         self.broken: KubernetesError | None = None
         self.lost_answers = False
         """Whether writes are made and their answers lost."""
+        self.ends_with_a_scale = False
+        """Whether the operator ends as soon as it wrote replicas: nothing that it writes then arrives."""
         self.unscalable: KubernetesError | None = None
         """What writes of replicas, and only these, are answered with."""
         self.tries = 0
+        self.stuck: set[str] = set()
+        """Writes that get no answer for now: `patch_status`, and those of replicas by the name of the Deployment."""
         """Writes of replicas that were tried."""
         self._version = 100
 
@@ -98,14 +102,29 @@ class FakeKubernetes:
     async def every(self, kind: Kind, namespace: str | None) -> list[dict[str, Any]]:
         return [body for (name, _), body in self.bodies.items() if name == kind.name]
 
-    async def patch_status(self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+    async def one(self, kind: Kind, key: Key) -> dict[str, Any]:
+        return deepcopy(self._found(kind, key))
+
+    async def patch_status(
+        self, kind: Kind, key: Key, uid: str, patch: Mapping[str, Any], *, first: bool = False
+    ) -> dict[str, Any]:
+        if self.ends_with_a_scale and self.scaled:
+            raise KubernetesError(0, "the operator has ended")
+        await self._answer("patch_status")
         body = self._found(kind, key)
+        if body["metadata"]["uid"] != uid:
+            raise KubernetesError(404, f"the {kind.name} {key} that was meant is gone")
+        before = body.get("status") or {}
+        if not first and not before:
+            raise KubernetesError(422, f"{key} has no status")
         self.patches.append((key.name, patch))
-        self.put(kind, {**body, "status": merged(body.get("status") or {}, patch)})
+        whole = {**({} if first else before), **patch}
+        self.put(kind, {**body, "status": {name: value for name, value in whole.items() if value is not None}})
         return deepcopy(self.bodies[kind.name, key])
 
     async def scale(self, key: Key, replicas: int) -> dict[str, Any]:
         self.tries += 1
+        await self._answer(key.name)
         if self.unscalable is not None:
             raise self.unscalable
         body = self._found(DEPLOYMENTS, key)
@@ -116,26 +135,16 @@ class FakeKubernetes:
             raise KubernetesError(0, "no answer in time")
         return {"metadata": {"resourceVersion": str(self._version)}, "spec": {"replicas": replicas}}
 
+    async def _answer(self, write: str) -> None:
+        while write in self.stuck:
+            await asyncio.sleep(0.005)
+
     def _found(self, kind: Kind, key: Key) -> dict[str, Any]:
         if self.broken is not None:
             raise self.broken
         if (kind.name, key) not in self.bodies:
             raise KubernetesError(404, f"{key} not found")
         return self.bodies[kind.name, key]
-
-
-def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document after a merge patch, as RFC 7396 has it."""
-    found = dict(document)
-    for name, value in patch.items():
-        if value is None:
-            found.pop(name, None)
-        elif isinstance(value, Mapping):
-            old = found.get(name)
-            found[name] = merged(old if isinstance(old, Mapping) else {}, value)
-        else:
-            found[name] = value
-    return found
 
 
 class FakeRecorder:
@@ -145,6 +154,8 @@ class FakeRecorder:
         self.told: list[tuple[str, Notice]] = []
         self.during: list[Callable[[], None]] = []
         """What happens while something is told, once each."""
+        self.stuck = False
+        """Whether what is told gets no answer for now."""
 
     async def tell(self, kind: Kind, key: Key, uid: str, notice: Notice) -> None:
         self.told.append((key.name, notice))
@@ -152,6 +163,8 @@ class FakeRecorder:
             self.during.pop()()
         # As a request to the API server: others have their turn.
         await asyncio.sleep(0.005)
+        while self.stuck:
+            await asyncio.sleep(0.005)
 
     def reasons(self, name: str) -> list[str]:
         """Return the reasons of what was told about one resource."""
@@ -168,6 +181,8 @@ class FakeSampler:
         """Whether the group has no member."""
         self.blind = False
         """Whether nothing is learned of any partition."""
+        self.uncommitted = 0
+        """Partitions that the group has no committed offset of."""
         self.asked: list[list[Request]] = []
         self.failure: Exception | None = None
         self.during: list[Callable[[], None]] = []
@@ -178,9 +193,10 @@ class FakeSampler:
         self.asked.append(list(requests))
         if self.failure is not None:
             raise self.failure
+        commits = [None if number < self.uncommitted else 1_000 for number in range(4)]
         partitions = {
-            ("t", number): PartitionSample(0, 1_000 + self.lag, 1_000, member=None if self.nobody else f"m{number}")
-            for number in range(0 if self.blind else 4)
+            ("t", number): PartitionSample(0, 1_000 + self.lag, commit, member=None if self.nobody else f"m{number}")
+            for number, commit in enumerate([] if self.blind else commits)
         }
         while self.during:
             self.during.pop()()
@@ -266,6 +282,9 @@ class FakeBridge:
     async def outlook(self, service: str, stage: str, percent: float | None) -> Outlook:
         await self._answer("outlook")
         self.outlooks.append((stage, percent))
+        if stage == "mirror":
+            # A copy takes no evidence.
+            return Outlook(allowed=True, missing=(), verdict=None, sentence="")
         return Outlook(
             allowed=False, missing=("verdict: 40 more clean pairs",), verdict="INSUFFICIENT", sentence="40 more"
         )

@@ -68,8 +68,12 @@ def test_how_services_stand_and_who_moved_them(tmp_path: Path) -> None:
         assert await client.standings() == {
             "orders": Standing("orders", "live", 10.0, 7, True, "2026-01-02T03:04:05+00:00", False, 2)
         }
-        row = {"who": "bob", "why": "friday", "at": "2026-01-02T03:04:05+00:00", "after": FLAG, "task": ""}
-        server.answer = {"transitions": [{**row, "task": "shop.place", "who": "eve"}, row], "next": None}
+        row = {
+            "who": "bob", "why": "friday", "at": "2026-01-02T03:04:05+00:00", "before": {**FLAG, "epoch": 6},
+            "after": FLAG, "task": "",
+        }  # fmt: skip
+        others = [{**row, "task": "shop.place", "who": "eve"}, {**row, "before": FLAG, "who": "moved nothing"}]
+        server.answer = {"transitions": [*others, row], "next": None}
         assert await client.last_move("orders") == Move("bob", "friday", "2026-01-02T03:04:05+00:00", 7)
         server.answer = {"transitions": [], "next": None}
         assert await client.last_move("or/ders") is None
@@ -187,6 +191,7 @@ SHAPES: list[tuple[str, Any]] = [
     ("standings", {"cutovers": [{**CUTOVER, "epoch": "x"}]}),
     ("standings", {"cutovers": [{**CUTOVER, "tasks": 5}]}),
     ("last_move", {"transitions": [{"task": "", "who": "bob"}]}),
+    ("last_move", {"transitions": [{"task": "", "who": "bob", "why": "", "at": "", "after": FLAG}]}),
     ("last_move", {"transitions": None}),
     ("transition", {"ok": True}),
     ("transition", {**OUTCOME, "after": None}),

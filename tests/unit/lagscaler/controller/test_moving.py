@@ -39,6 +39,8 @@ def test_a_stage_is_asked_for_once_and_shown() -> None:
         assert [move["request_id"] for move in one.bridge.moves] == ["uid-orders.1"]
         assert one.recorder.reasons("orders") == ["TransitionRequested"]
         assert one.moving.stage_of("main", "orders") == "mirror"
+        await until(lambda: one.status().get("next", {}).get("step") == "live 1%", "what live takes is shown")
+        assert one.bridge.outlooks[-1] == ("live", 1.0)
         assert 'lagscaler_cutover_in_sync{name="orders",namespace="shop"} 1.0' in one.metrics.exposition().decode()
 
     story(play, stage="mirror")
@@ -47,6 +49,7 @@ def test_a_stage_is_asked_for_once_and_shown() -> None:
 def test_what_moves_otherwise_is_shown_and_never_undone() -> None:
     async def play(one: Stage) -> None:
         await one.wait("InSync", "AsRequested")
+        await until(lambda: "verdict" in one.status(), "the verdict is shown")
         one.bridge.move("off", who="guard rail", why="mismatches")
         moved = await one.wait("InSync", "MovedElsewhere")
         assert moved["message"].startswith(
@@ -54,6 +57,8 @@ def test_what_moves_otherwise_is_shown_and_never_undone() -> None:
         )
         looks = len(one.bridge.outlooks)
         await until(lambda: len(one.bridge.outlooks) > looks, "some more looks")
+        await until(lambda: one.status()["next"]["step"] == "mirror", "the way back to mirror is shown")
+        assert "verdict" not in one.status()
         assert len(one.bridge.moves) == 1
         assert one.recorder.reasons("orders") == ["TransitionRequested", "OutOfSync"]
         one.kubernetes.change(CUTOVERS, "orders", reason="again")
@@ -272,8 +277,8 @@ def test_what_is_held_and_was_not_to_be_is_not_in_sync() -> None:
 def test_a_hold_that_was_refused_is_asked_for_again_with_a_better_reason() -> None:
     async def play(one: Stage) -> None:
         await one.wait("InSync", "AsRequested")
-        one.bridge.refusal = RequestRefusedError(400, "reason must be a text")
-        one.kubernetes.change(CUTOVERS, "orders", hold=True, reason="\x07")
+        one.bridge.refusal = RequestRefusedError(422, "not for that")
+        one.kubernetes.change(CUTOVERS, "orders", hold=True, reason="so")
         await one.wait("Accepted", "Refused")
         one.bridge.refusal = None
         one.kubernetes.change(CUTOVERS, "orders", reason="sale")

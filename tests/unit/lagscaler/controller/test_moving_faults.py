@@ -11,6 +11,7 @@ import pytest
 from lagscaler.bridge.client import Done, Standing
 from lagscaler.controller import moving, process
 from lagscaler.kubernetes.kinds import CUTOVERS
+from lagscaler.resources.reading import Key
 from tests.unit.lagscaler.builders import cutover_body
 from tests.unit.lagscaler.controller.moving_story import AWAY, Stage, story
 from tests.unit.lagscaler.fakes import FakeBridge, until
@@ -109,6 +110,60 @@ def test_a_kill_does_not_wait_for_what_is_only_asked() -> None:
         await until(lambda: one.status().get("changedBy") == "api:operator", "who moved it is shown in the end")
 
     story(play, **LIVE)
+
+
+@pytest.mark.parametrize("where", ["status", "event"])
+def test_a_kill_does_not_wait_for_what_is_written_into_kubernetes(where: str) -> None:
+    async def play(one: Stage) -> None:
+        await one.wait("InSync", "AsRequested")
+        if where == "status":
+            one.kubernetes.stuck = {"patch_status"}
+        else:
+            one.recorder.stuck = True
+        one.kubernetes.change(CUTOVERS, "orders", percent=25)
+        await until(lambda: one.bridge.standing.percent == 25, "it is moved")
+        await one.looked()
+        one.kubernetes.change(CUTOVERS, "orders", kill=True, reason="smoke")
+        await until(lambda: one.bridge.standing.stage == "off", "it is killed")
+        await one.looked()
+        assert one.asked() == ["move", "move", "kill"]
+        assert one.status()["stage"] == "live", "nothing of it is shown"
+        one.kubernetes.stuck, one.recorder.stuck = set(), False
+        await until(lambda: one.status()["stage"] == "off", "the newest is shown last")
+        await one.wait("InSync", "AsRequested")
+        await one.looked()
+        assert one.status()["request"]["generation"] == 3
+        assert one.recorder.reasons("orders") == ["TransitionRequested"] * 3
+
+    story(play, **LIVE)
+
+
+def test_the_answer_to_one_that_was_replaced_is_not_its_heirs() -> None:
+    async def play(one: Stage) -> None:
+        await one.wait("InSync", "AsRequested")
+        one.kubernetes.stuck = {"patch_status"}
+        one.kubernetes.change(CUTOVERS, "orders", percent=25)
+        await until(lambda: one.bridge.standing.percent == 25, "it is moved")
+        one.kubernetes.put(CUTOVERS, cutover_body(meta={"uid": "heir", "generation": 2}, kill=True))
+        await until(lambda: one.bridge.standing.stage == "off", "it is killed")
+        one.kubernetes.stuck = set()
+        await one.wait("InSync", "AsRequested")
+        await one.looked()
+        assert one.kubernetes.world.cutovers[Key("shop", "orders")].uid == "heir"
+        assert one.asked() == ["move", "move", "kill"]
+        assert one.status()["request"]["action"] == "kill"
+
+    story(play, **LIVE)
+
+
+def test_what_cannot_be_written_to_one_that_was_replaced_does_not_forget_its_heir() -> None:
+    one = Stage()
+    one.kubernetes.put(CUTOVERS, cutover_body())
+    before = one.kubernetes.world.cutovers[Key("shop", "orders")]
+    one.kubernetes.put(CUTOVERS, cutover_body(meta={"uid": "heir"}))
+    assert not asyncio.run(one.moving._write(before, {"stage": "off"}))
+    assert one.kubernetes.world.cutovers[Key("shop", "orders")].uid == "heir"
+    assert one.status() == {}
 
 
 def test_a_move_elsewhere_is_shown_even_if_nobody_can_say_whose_it_was() -> None:

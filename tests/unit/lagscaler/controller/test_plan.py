@@ -8,7 +8,7 @@ import pytest
 
 from lagscaler.controller.consumer import Held, Look, Plan, floor, plan
 from lagscaler.controller.verdicts import Surroundings
-from lagscaler.policy.model import Gap, PartitionState, Reason
+from lagscaler.policy.model import Gap, PartitionState, Reason, State
 from lagscaler.resources.conditions import condition_of
 from lagscaler.resources.consumer import KafkaConsumer, Mode
 from lagscaler.resources.reading import Key
@@ -223,6 +223,30 @@ def test_conditions(seen: Look, name: str, status: str, reason: str) -> None:
     one = condition_of(planned(consumer(), target(3), seen, AUTO).status, name)
     assert (one["status"], one["reason"]) == (status, reason)
     assert one["message"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("uncommitted", "lost", "sentence"),
+    [
+        (0, [], ""),
+        (1, [], " 1 of 4 partitions has no committed offset."),
+        (
+            4, [NOW - 60] * 4,
+            " 4 of 4 partitions have no committed offset and had one until 2027-01-15T07:59:00Z:"
+            " expired or deleted, alone or with the group or the topic.",
+        ),
+        (
+            3, [NOW - 60, NOW],
+            " 3 of 4 partitions have no committed offset; 2 of these had one until 2027-01-15T08:00:00Z:"
+            " expired or deleted, alone or with the group or the topic.",
+        ),
+    ],
+)  # fmt: skip
+def test_partitions_without_a_committed_offset_are_told_of(uncommitted: int, lost: list[float], sentence: str) -> None:
+    state = State(lost_commits={("t", number): at for number, at in enumerate(lost)})
+    seen = Look(decision(3, state=state), {}, 4, uncommitted)
+    one = condition_of(planned(consumer(), target(3), seen, AUTO).status, "MetricsFresh")
+    assert (one["status"], one["message"]) == ("True", "Every partition was answered for." + sentence)
 
 
 def test_a_condition_keeps_its_time_until_its_status_changes() -> None:

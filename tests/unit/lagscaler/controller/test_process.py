@@ -21,7 +21,7 @@ from lagscaler.kubernetes.api import KubernetesError
 from lagscaler.kubernetes.kinds import CONSUMERS, DEPLOYMENTS, SCALED_OBJECTS, Kind
 from lagscaler.resources.reading import Key
 from lagscaler.settings import SettingsError, read_text
-from tests.unit.lagscaler.builders import consumer_body, deployment_body
+from tests.unit.lagscaler.builders import consumer_body, deployment_body, metadata
 from tests.unit.lagscaler.fakes import Clock, FakeBridge, FakeKubernetes, FakeSampler, until
 
 MAIN = "clusters: {main: {bootstrapServers: 'kafka:9092', namespaces: [shop]}}\n"
@@ -322,6 +322,41 @@ def test_keda_is_watched_where_it_is_there(play: Any) -> None:
             one.api.unlistable = {}
             one.path.write_text(MAIN + "scaledObjects: true\nnamespaces: [shop]\n")
             await until(lambda: SCALED_OBJECTS in one.api.watches[-1][0], "it is watched")
+
+    play(story)
+
+
+@pytest.mark.parametrize("way", ["setting", "definition"])
+def test_what_keda_claimed_is_forgotten_when_it_is_not_watched_any_more(play: Any, way: str) -> None:
+    async def story(one: Play) -> None:
+        keda = {"metadata": metadata("keda"), "spec": {"scaleTargetRef": {"name": "worker"}}}
+        one.api.bodies["ScaledObject", Key("shop", "keda")] = keda
+        one.api.bodies["Deployment", Key("shop", "worker")] = deployment_body(2)
+        one.api.bodies["KafkaConsumer", Key("shop", "orders")] = consumer_body(mode="Manual", replicas=3)
+        one.path.write_text(MAIN + "scaledObjects: true\n")
+        async with one.running():
+            await until(lambda: one.api.status(CONSUMERS, "orders").get("reason") == "TargetContested", "it is told")
+            await one.answers("/metrics", 'lagscaler_resources{kind="ScaledObject"} 1.0')
+            if way == "setting":
+                one.path.write_text(MAIN)
+            else:
+                one.api.unlistable = {SCALED_OBJECTS.name: KubernetesError(404, "no such kind")}
+                one.path.write_text(MAIN + "scaledObjects: true\nnamespaces: [shop]\n")
+            await until(lambda: one.api.scaled == [("worker", 3)], "it is scaled")
+            await one.answers("/metrics", 'lagscaler_resources{kind="ScaledObject"} 0.0')
+
+    play(story)
+
+
+def test_a_list_is_believed_of_what_was_replaced_even_if_its_version_is_older(play: Any) -> None:
+    async def story(one: Play) -> None:
+        orders = Key("shop", "orders")
+        one.api.bodies["KafkaConsumer", orders] = consumer_body(meta={"resourceVersion": "500"})
+        async with one.running():
+            await until(lambda: one.api.world.consumers, "it is known")
+            one.api.bodies["KafkaConsumer", orders] = consumer_body(meta={"uid": "heir", "resourceVersion": "9"})
+            one.path.write_text(MAIN + "namespaces: [shop]\n")
+            await until(lambda: one.api.world.consumers[orders].uid == "heir", "the other one is known")
 
     play(story)
 

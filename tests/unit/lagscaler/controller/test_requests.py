@@ -47,6 +47,16 @@ CASES: list[tuple[str, dict[str, Any] | None, dict[str, Any], tuple[Asked, ...]]
 ]
 
 
+@pytest.mark.parametrize(("generation", "expected"), [(6, ()), (7, (KILL,))])
+def test_a_kill_that_was_taken_back_and_asked_for_anew_unseen_is_asked_for(
+    generation: int, expected: tuple[Asked, ...]
+) -> None:
+    status = {"request": {"generation": 5, "spec": KILLED}}
+    assert asked(cutover(status=status, meta={"generation": generation}, **KILLED)) == expected
+    kept = {"request": {"generation": 5, "spec": LIVE}}
+    assert asked(cutover(status=kept, meta={"generation": generation}, **LIVE)) == ()
+
+
 @pytest.mark.parametrize(("before", "spec", "expected"), [row[1:] for row in CASES], ids=[row[0] for row in CASES])
 def test_what_a_change_asks_for(
     before: dict[str, Any] | None, spec: dict[str, Any], expected: tuple[Asked, ...]
@@ -110,6 +120,25 @@ def test_the_request_carries_who_why_and_an_id_of_its_own() -> None:
         "action": "move", "stage": "live", "percent": 5, "override": True, "reason": "r", "requested_by": "alice",
         "request_id": "uid-orders.4.move",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "reason", "requested_by"),
+    [
+        ("plain", "plain", "plain"),
+        ("Arrêt\u00a0: doublons", "Arrêt : doublons", "Arrêt : doublons"),
+        ("a\r\n\tb", "a \n\tb", "a   b"),
+        ("\u2068a\u200db\u2069", " a b ", "a b"),
+        ("\u200d", " ", None),
+        ("é" * 250, "é" * 250, "é" * 200),
+    ],
+)
+def test_what_the_bridge_does_not_take_in_a_text_becomes_a_space(
+    written: str, reason: str, requested_by: str | None
+) -> None:
+    one = cutover(meta={"annotations": {REQUESTED_BY: written}}, kill=True, reason=written)
+    body = body_of(one, KILL, first=True)
+    assert (body["reason"], body.get("requested_by")) == (reason, requested_by)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,29 @@ def test_what_the_api_server_does_not_take_is_tried_again() -> None:
     story(play)
 
 
+@pytest.mark.parametrize("meanwhile", ["paused", "deleted"])
+def test_what_the_watch_has_not_told_yet_is_obeyed(meanwhile: str) -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        one.kubernetes.broken = KubernetesError(0, "the API server is away")
+        one.sampler.lag = 100_000
+        await one.polls(5)
+        place = (CONSUMERS.name, Key("shop", "orders"))
+        body = one.kubernetes.bodies.pop(place)
+        if meanwhile == "paused":
+            changed = {**body["metadata"], "generation": 2, "resourceVersion": "1000"}
+            one.kubernetes.bodies[place] = {**body, "metadata": changed, "spec": {**body["spec"], "mode": "Paused"}}
+        one.kubernetes.broken = None
+        there = meanwhile == "paused"
+        await until(
+            lambda: one.condition("Paused") == ("True", "Paused") if there else not one.world.consumers, "it is known"
+        )
+        await one.turns(5)
+        assert one.kubernetes.scaled == []
+
+    story(play)
+
+
 def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses() -> None:
     async def play(one: Stage) -> None:
         await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
@@ -205,6 +228,83 @@ def test_a_restarted_operator_goes_on_from_the_status() -> None:
             assert found is not None
             assert len(found[2].changes) == len(before["policy"]["state"]["changes"])
             assert one.status()["lastScale"] == before["lastScale"]
+
+    asyncio.run(whole())
+
+
+ONCE: list[tuple[str, int, int, dict[str, Any], int]] = [
+    ("added", 1, 100_000, {**FAST, "stall": {"afterSeconds": 36_000}}, 4),
+    # On trial one at a time, and the next one not for hours.
+    ("taken away", 4, 0, {
+        **FAST, "capacity": {"windowSeconds": 30}, "rebalance": {"scaleDownAfterSeconds": 36_000, "cooldownSeconds": 1},
+    }, 3),
+    ("taken away to zero", 1, 0, {**FAST, "idle": {"toZero": True, "afterSeconds": 1}}, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("replicas", "lag", "spec", "written"), [row[1:] for row in ONCE], ids=[row[0] for row in ONCE]
+)
+def test_an_operator_that_ends_between_its_two_writes_is_gone_on_from(
+    replicas: int, lag: int, spec: dict[str, Any], written: int
+) -> None:
+    """The Deployment has the new number, and the status neither it nor what the policy learned by it."""
+
+    async def whole() -> None:
+        one = Stage()
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(replicas))
+        one.kubernetes.put(CONSUMERS, consumer_body(**spec))
+        async with one.running():
+            await until(lambda: one.status().get("policy", {}).get("state"), "the state is kept")
+            one.kubernetes.ends_with_a_scale = True
+            one.sampler.lag = lag
+            await until(lambda: one.kubernetes.scaled, "the replicas are written")
+        kept = one.status()
+        assert (kept["desiredReplicas"], "lastScale" in kept) == (replicas, False)
+        assert kept["policy"]["state"]["replicas"] == replicas
+        assert kept["policy"]["state"].get("changes", []) == []
+        one.kubernetes.ends_with_a_scale = False
+        one.start()
+        async with one.running():
+            await until(lambda: one.status()["desiredReplicas"] == written, "it is gone on from")
+            # Longer than it took the first one to take replicas away.
+            await one.turns(90)
+            await one.polls(2)
+        assert one.kubernetes.scaled == [("worker", written)]
+        assert one.kubernetes.replicas() == written
+        reasons = one.recorder.reasons("orders")
+        assert [reason for reason in reasons if reason.startswith("Scaled")] == [
+            "ScaledUp" if written > replicas else "ScaledDown"
+        ]
+        assert not {"ReplicasOverwritten", "SwitchedOff"} & set(reasons)
+        # Nobody wrote it down, and it cost the group a rebalance: it counts against the hour's.
+        assert len(one.status()["policy"]["state"]["changes"]) == 1
+
+    asyncio.run(whole())
+
+
+def test_offsets_that_are_lost_are_told_of_also_after_a_restart() -> None:
+    def message(one: Stage) -> str:
+        return str(condition_of(one.status(), "MetricsFresh")["message"])
+
+    async def whole() -> None:
+        one = Stage()
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1))
+        one.kubernetes.put(CONSUMERS, consumer_body(**FAST, mode="Paused"))
+        one.sampler.uncommitted = 1
+        async with one.running():
+            await until(lambda: one.condition("MetricsFresh") == ("True", "Complete"), "the first look is shown")
+            assert message(one).endswith(" 1 of 4 partitions has no committed offset.")
+            one.sampler.uncommitted = 3
+            await until(lambda: "; 2 of these had one until 2027-01-15T" in message(one), "the loss is shown")
+            before = message(one)
+        one.start()
+        async with one.running():
+            await one.polls(2)
+            await one.turns(15)
+            assert message(one) == before
+            one.sampler.uncommitted = 0
+            await until(lambda: message(one) == "Every partition was answered for.", "they are there again")
 
     asyncio.run(whole())
 
@@ -365,6 +465,97 @@ def test_a_deployment_that_is_gone_is_missing() -> None:
         await until(lambda: one.condition("Ready") == ("False", "TargetMissing"), "it is shown")
 
     story(play)
+
+
+def test_a_deployment_that_was_replaced_while_it_was_scaled_is_not_missing() -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        stored = one.kubernetes.scale
+
+        async def replaced(key: Key, replicas: int) -> dict[str, Any]:
+            one.kubernetes.scale = stored  # type: ignore[method-assign]
+            heir = deployment_body(1)
+            one.kubernetes.put(DEPLOYMENTS, {**heir, "metadata": {**heir["metadata"], "uid": "heir"}})
+            raise KubernetesError(404, "there is none")
+
+        one.kubernetes.scale = replaced  # type: ignore[method-assign]
+        one.sampler.lag = 100_000
+        await until(lambda: one.kubernetes.replicas() == 4, "the other is scaled")
+        assert "TargetMissing" not in one.recorder.reasons("orders")
+
+    story(play)
+
+
+def test_a_deployment_that_is_slow_to_be_scaled_holds_up_its_own_consumer_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def decided(history: Any, spec: Any, state: Any) -> Decision:
+        if spec.latency == 7:
+            raise ZeroDivisionError
+        return decide(history, spec, state)
+
+    monkeypatch.setattr("lagscaler.controller.scaling.decide", decided)
+
+    async def whole() -> None:
+        one = Stage()
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1))
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1, "slow"))
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(1, "third"))
+        one.kubernetes.put(CONSUMERS, consumer_body(**FAST))
+        one.kubernetes.put(CONSUMERS, consumer_body("second", **{**FAST, "targetRef": {"name": "slow"}}))
+        broken = {**FAST, "targetRef": {"name": "third"}, "slo": {"latencySeconds": 7}}
+        one.kubernetes.put(CONSUMERS, consumer_body("undecided", **broken))
+
+        def looks(name: str) -> int:
+            return sum(request.key.name == name for asked in one.sampler.asked for request in asked)
+
+        async with one.running():
+            await until(lambda: one.condition("SLOMet", "second") == ("True", "Within"), "both are looked at")
+            one.kubernetes.stuck = {"slow"}
+            one.sampler.lag = 100_000
+            await until(lambda: one.kubernetes.scaled == [("worker", 4)], "the first is scaled")
+            before = {name: looks(name) for name in ("orders", "second", "undecided")}
+            await until(lambda: looks("orders") > before["orders"] + 3, "it is looked at again and again")
+            await until(lambda: looks("undecided") > before["undecided"] + 3, "so is one on which nothing is decided")
+            assert looks("second") == before["second"]
+            one.kubernetes.stuck = set()
+            await until(lambda: one.kubernetes.replicas("slow") == 4, "the second is scaled")
+            await until(lambda: looks("second") > before["second"], "it is looked at again")
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("heir", [False, True])
+def test_the_answer_to_a_write_does_not_bring_back_what_went_meanwhile(heir: bool) -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        stored = one.kubernetes.patch_status
+
+        async def late(*args: Any, **options: Any) -> dict[str, Any]:
+            found = await stored(*args, **options)
+            one.kubernetes.remove(CONSUMERS, "orders")
+            if heir:
+                one.kubernetes.put(CONSUMERS, consumer_body(meta={"uid": "heir"}, **FAST))
+            one.kubernetes.patch_status = stored  # type: ignore[method-assign]
+            return found
+
+        one.kubernetes.patch_status = late  # type: ignore[method-assign]
+        one.sampler.gaps = {Gap.UNREACHABLE: "no broker answers"}
+        await until(lambda: one.kubernetes.patch_status == stored, "it goes")
+        await one.turns(5)
+        assert [found.uid for found in one.world.consumers.values()] == (["heir"] if heir else [])
+
+    story(play)
+
+
+def test_what_cannot_be_written_to_one_that_was_replaced_does_not_forget_its_heir() -> None:
+    one = Stage()
+    one.kubernetes.put(CONSUMERS, consumer_body())
+    before = one.world.consumers[Key("shop", "orders")]
+    one.kubernetes.put(CONSUMERS, consumer_body(meta={"uid": "heir"}))
+    assert not asyncio.run(one.scaling._show(before, one.scaling._track(before), {"lag": 1}, at_once=True))
+    assert one.world.consumers[Key("shop", "orders")].uid == "heir"
+    assert one.status() == {}
 
 
 def test_a_status_that_somebody_broke_is_read_anew() -> None:

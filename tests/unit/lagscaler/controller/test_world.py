@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,8 +62,53 @@ def test_an_older_version_does_not_come_back() -> None:
     seen.see(CONSUMERS, consumer_body(group="new", meta={"resourceVersion": "40"}))
     seen.see(CONSUMERS, consumer_body(group="old", meta={"resourceVersion": "39"}))
     assert seen.world.consumers[ORDERS].group == "new"
-    seen.see(CONSUMERS, consumer_body(group="anew", meta={"resourceVersion": "9", "uid": "another"}))
+    seen.see(CONSUMERS, consumer_body(group="anew", meta={"resourceVersion": "41", "uid": "another"}))
     assert seen.world.consumers[ORDERS].group == "anew"
+
+
+REPLACED: list[tuple[Kind, Any]] = [
+    (CONSUMERS, consumer_body), (CUTOVERS, cutover_body),
+    (DEPLOYMENTS, lambda meta: {**deployment_body(2, "orders"), "metadata": metadata("orders", **meta)}),
+    (AUTOSCALERS, lambda meta: {**autoscaler("orders"), "metadata": metadata("orders", **meta)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "body"), REPLACED, ids=[kind.name for kind, _ in REPLACED])
+def test_what_is_told_late_of_one_that_was_replaced_counts_for_nothing(kind: Kind, body: Any) -> None:
+    """Each identity has a queue of its own on the way here, and the one of what is gone may be the slower."""
+
+    def one(uid: str, version: int) -> dict[str, Any]:
+        return dict(body(meta={"uid": uid, "resourceVersion": str(version)}))
+
+    seen = Seen()
+    seen.see(CONSUMERS, consumer_body("second"))
+    second = seen.world.consumers[Key("shop", "second")]
+    seen.see(kind, one("first", 12))
+    seen.see(kind, one("heir", 15), "ADDED")
+    assert seen.see(kind, one("first", 13)) == []
+    assert seen.world.known(kind)[ORDERS] == "heir"
+    assert seen.see(kind, one("first", 14), "DELETED") == []
+    seen.world.forget(kind, ORDERS, "first")
+    assert seen.world.known(kind)[ORDERS] == "heir"
+    found = {
+        CONSUMERS: ORDERS in seen.world.consumers,
+        CUTOVERS: ORDERS in seen.world.cutovers,
+        DEPLOYMENTS: ORDERS in seen.world.targets,
+        AUTOSCALERS: [claim.key for claim in seen.world.claims_on(second)] == [ORDERS],
+    }
+    assert found[kind]
+    seen.see(kind, one("heir", 16), "DELETED")
+    assert ORDERS not in seen.world.known(kind)
+    assert seen.world.claims_on(second) == []
+
+
+def test_a_deployment_that_went_while_it_was_scaled_does_not_come_back() -> None:
+    seen = Seen()
+    seen.see(DEPLOYMENTS, deployment_body(1))
+    before = seen.world.targets[Key("shop", "worker")]
+    seen.see(DEPLOYMENTS, deployment_body(1), "DELETED")
+    seen.world.scaled(replace(before, replicas=2))
+    assert seen.world.targets == {}
 
 
 def test_autoscalers_are_found_by_the_deployment_that_they_scale() -> None:
@@ -79,7 +126,8 @@ def test_autoscalers_are_found_by_the_deployment_that_they_scale() -> None:
     assert seen.see(AUTOSCALERS, autoscaler("hpa", "elsewhere")) == [("KafkaConsumer", "orders")]
     assert seen.see(SCALED_OBJECTS, keda, "DELETED") == [("KafkaConsumer", "orders")]
     assert seen.world.claims_on(consumer()) == []
-    assert seen.world.keys(AUTOSCALERS) == {Key("shop", "hpa"), Key("shop", "other")}
+    assert seen.world.known(AUTOSCALERS) == {Key("shop", name): f"uid-{name}" for name in ("hpa", "other", "set")}
+    assert seen.world.known(SCALED_OBJECTS) == {}
 
 
 def test_the_oldest_consumer_of_a_deployment_is_the_elder_and_its_heir_is_told() -> None:

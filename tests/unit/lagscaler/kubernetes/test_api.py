@@ -74,25 +74,33 @@ def talk(
 
 def test_each_request_goes_where_the_api_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def say(api: KubernetesApi, server: Server) -> None:
-        server.answers = [(200, {"n": number}) for number in range(4)]
-        assert await api.patch_status(CONSUMERS, ORDERS, "u1", {"lag": None}) == {"n": 0}
-        assert await api.scale(ORDERS, 3) == {"n": 1}
-        assert await api.create_event("shop", {"reason": "x"}) == {"n": 2}
-        assert await api.patch_event("shop", "e1", {"count": 2}) == {"n": 3}
+        server.answers = [(200, {"n": number}) for number in range(5)]
+        assert await api.patch_status(CONSUMERS, ORDERS, "u1", {"lag": None, "at": {"n": 1}}) == {"n": 0}
+        assert await api.patch_status(CONSUMERS, ORDERS, "u1", {"lag": 1}, first=True) == {"n": 1}
+        assert await api.scale(ORDERS, 3) == {"n": 2}
+        assert await api.create_event("shop", {"reason": "x"}) == {"n": 3}
+        assert await api.patch_event("shop", "e1", {"count": 2}) == {"n": 4}
 
     server = talk(tmp_path, monkeypatch, say)
     ours = "/apis/taskbridge.dev/v1alpha1/namespaces/shop/kafkaconsumers/orders/status?fieldManager=lagscaler"
     apps = "/apis/apps/v1/namespaces/shop/deployments/orders"
     merge = "application/merge-patch+json"
+    meant = {"op": "test", "path": "/metadata/uid", "value": "u1"}
+    change = [
+        {"op": "add", "path": "/status/lag", "value": None}, {"op": "remove", "path": "/status/lag"},
+        {"op": "add", "path": "/status/at", "value": {"n": 1}},
+    ]  # fmt: skip
     assert server.asked == [
-        ("PATCH", ours, merge, {"metadata": {"uid": "u1"}, "status": {"lag": None}}),
+        ("PATCH", ours, "application/json-patch+json", [meant, *change]),
+        ("PATCH", ours, "application/json-patch+json", [meant, {"op": "add", "path": "/status", "value": {"lag": 1}}]),
         ("PATCH", f"{apps}/scale?fieldManager=lagscaler", merge, {"spec": {"replicas": 3}}),
         ("POST", "/api/v1/namespaces/shop/events", "application/json", {"reason": "x"}),
         ("PATCH", "/api/v1/namespaces/shop/events/e1", merge, {"count": 2}),
     ]
     assert server.tokens == {"Bearer secret"}
     assert server.counted == [
-        ("patch", "kafkaconsumers/status", 200), ("patch", "deployments/scale", 200),
+        ("patch", "kafkaconsumers/status", 200), ("patch", "kafkaconsumers/status", 200),
+        ("patch", "deployments/scale", 200),
         ("create", "events", 200), ("patch", "events", 200),
     ]  # fmt: skip
 
@@ -117,7 +125,7 @@ def test_a_list_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("status", "gone", "refused"),
-    [(404, True, False), (409, True, False), (403, False, True), (422, False, True), (429, False, False),
+    [(404, True, False), (409, False, False), (403, False, True), (422, False, True), (429, False, False),
      (500, False, False)],
 )  # fmt: skip
 def test_a_refusal_is_told_in_the_servers_words(
@@ -130,6 +138,28 @@ def test_a_refusal_is_told_in_the_servers_words(
         assert (failed.value.status, failed.value.gone, failed.value.refused) == (status, gone, refused)
 
     assert talk(tmp_path, monkeypatch, say).counted == [("patch", "deployments/scale", status)]
+
+
+@pytest.mark.parametrize(
+    ("there", "status"),
+    [
+        ((200, {"metadata": {"uid": "heir"}}), 404), ((404, {}), 404), ((200, {"metadata": {"uid": "u1"}}), 422),
+        ((500, {}), 422),
+    ],
+    ids=["another", "none", "the same", "not known"],
+)  # fmt: skip
+def test_a_status_that_is_not_taken_was_meant_for_one_that_is_gone_or_may_not_be_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[int, Any], status: int
+) -> None:
+    async def say(api: KubernetesApi, server: Server) -> None:
+        server.answers = [(422, {"message": "the server rejected our request"}), there]
+        with pytest.raises(KubernetesError) as failed:
+            await api.patch_status(CONSUMERS, ORDERS, "u1", {"lag": 1})
+        assert (failed.value.status, failed.value.gone) == (status, status == 404)
+
+    server = talk(tmp_path, monkeypatch, say)
+    assert server.asked[1][:2] == ("GET", "/apis/taskbridge.dev/v1alpha1/namespaces/shop/kafkaconsumers/orders")
+    assert server.counted[1] == ("get", "kafkaconsumers", there[0])
 
 
 def test_no_answer_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,5 +77,6 @@ def test_what_no_crd_of_ours_would_let_through_is_told(spec: dict[str, Any], wor
 def test_the_columns() -> None:
     columns = definition("cutovers")["spec"]["versions"][0]["additionalPrinterColumns"]
     assert [one["name"] for one in columns if not one.get("priority")] == [
-        "Service", "Stage", "Percent", "Requested", "InSync", "By", "Verdict", "Reason", "Age",
+        "Service", "Stage", "Percent", "Requested", "InSync", "By", "Moved", "Verdict", "Reason", "Age",
     ]  # fmt: skip
+    assert [one["name"] for one in columns if one.get("priority")] == ["Hold", "Epoch", "Next", "Missing"]
