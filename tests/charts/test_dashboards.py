@@ -50,7 +50,7 @@ COUNTERS = {family.name for family in FAMILIES if family.kind == "counter"}
 
 def rules() -> Iterator[tuple[str, dict[str, Any]]]:
     for path in ALERTS:
-        for group in yaml.safe_load(path.read_text())["groups"]:
+        for group in yaml.safe_load(path.read_text())["spec"]["groups"]:
             for rule in group["rules"]:
                 yield f"{path.name}:{rule['alert']}", rule
 
@@ -125,7 +125,7 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> Non
 
 def test_every_alert_has_a_name_of_its_own() -> None:
     names = [rule["alert"] for rule in RULES.values()]
-    groups = [group["name"] for path in ALERTS for group in yaml.safe_load(path.read_text())["groups"]]
+    groups = [group["name"] for path in ALERTS for group in yaml.safe_load(path.read_text())["spec"]["groups"]]
     assert len(set(names)) == len(names) > 20
     assert len(set(groups)) == len(groups)
 

@@ -42,7 +42,10 @@ KUBECTL = {
     "apply": {"filename", "namespace", "server-side", "kustomize", "force-conflicts"},
     "annotate": {"namespace", "overwrite", "selector"},
     "auth": {"namespace", "list", "as"},
-    "create": {"namespace", "from-literal", "from-file", "from-env-file", "from", "dry-run", "output"},
+    "create": {
+        *("namespace", "filename", "from-literal", "from-file", "from-env-file", "from", "cert", "key"),
+        *("dry-run", "output"),
+    },
     "delete": {"namespace", "filename", "selector", "ignore-not-found", "wait"},
     "describe": {"namespace", "selector"},
     "events": {"namespace", "for"},
@@ -237,6 +240,13 @@ def test_a_value_that_does_not_exist_is_found(value: str, tmp_path: Path) -> Non
 def test_a_command_that_does_not_exist_is_found(text: str) -> None:
     with pytest.raises((AssertionError, ValueError, KeyError, LookupError, click.ClickException)):
         test_commands_exist(Line(PAGES[0], text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_file_says_its_name_to_those_who_cannot_see_the_directive(page: Path) -> None:
+    for name in written(page):
+        if name.endswith(".yaml"):
+            assert shown(page, name).startswith(f"# {name}\n")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -80,6 +81,64 @@ def test_every_secret_of_a_pod_is_listed(release: list[dict[str, Any]]) -> None:
         used = set(re.findall(r"secretName': '([^']+)'", str(deployment)))
         used |= set(re.findall(r"secretKeyRef': {'name': '([^']+)'", str(deployment)))
         assert {general(one) for one in used} <= named | users, name
+
+
+ROLES = {"shadow workers": "shadow", "the test": "order-test", "web": "web"}
+"""Roles that the table of Secrets names."""
+
+
+def pods(*settings: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the role and the spec of every pod of a shop that has a Secret for everything."""
+    file = find("shop").scenario("external").values
+    assert file is not None
+    for item in documents(render(find("shop"), [file], namespace="shop", release="shop", settings=settings)):
+        pod = item if item["kind"] == "Pod" else item["spec"].get("template", {}) if "spec" in item else {}
+        if pod:
+            yield pod["metadata"]["labels"]["taskbridge.dev/role"], pod["spec"]
+
+
+def variables(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        yield from container["env"]
+
+
+def given(*settings: str) -> set[tuple[str, str, str, str]]:
+    """Return what the pods of which role get: a Secret, a key (none: all of them), as what, the role."""
+    found = set()
+    for role, spec in pods(*settings):
+        for one in variables(spec):
+            if secret := one.get("valueFrom", {}).get("secretKeyRef"):
+                found.add((secret["name"], secret["key"], "variable", role))
+        for volume in spec["volumes"]:
+            if secret := volume.get("secret"):
+                keys = [one["key"] for one in secret.get("items", [])] or [""]
+                found |= {(secret["secretName"], key, "file", role) for key in keys}
+    return found
+
+
+def test_who_gets_which_secret_and_as_what() -> None:
+    roles = {role for role, _ in pods()}
+    with_kafka = {role for role, spec in pods() if any(one["name"] == "KAFKA_SASL_USERNAME" for one in variables(spec))}
+    names = {"email": "shop-mail", "kafka.ca": "shop-kafka-ca", "broker": "shop-broker"}
+    names |= {"app": "shop-app", "database": "shop-database", "shadowWorker": "shop-copy", "web": "shop-bridge-tokens"}
+    stated, checked = set(), {"shop-copy"}
+    for value, keys, who, form in rows(section(PAGE, "Secrets"), "value"):
+        path, _, last = codes(value)[0].rpartition(".")
+        if not form:
+            continue
+        mentioned = {role for words, role in ROLES.items() if words in who}
+        if "Kafka" in who:
+            mentioned = with_kafka
+        elif who.startswith("all but"):
+            mentioned = roles - mentioned
+        key = codes(keys)[0] if codes(keys) else ""
+        secret = "each its own" if last == "users" else names[path]
+        checked.add(secret)
+        stated |= {(secret, key, form, role) for role in mentioned}
+
+    copied = {one for one in given("shadowWorker.databaseSecret=shop-copy") if one[0] == "shop-copy"}
+    found = {(name if name in checked else "each its own", *rest) for name, *rest in given() | copied}
+    assert found == stated
 
 
 def test_who_may_be_reached_at_which_port(release: list[dict[str, Any]]) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from charts.definitions import Definitions
 from charts.render import documents as rendered
 from charts.render import find, render
+from crds.prometheus import make_prometheus
+from tests.charts.test_docs import lines
+from tests.charts.test_docs import rendered as release_of
 from tests.documents import ROOT, blocks
 
 FOLDER = ROOT / "k8s"
@@ -20,7 +24,7 @@ NAMESPACES = {"kafka", "shop"}
 MANIFESTS = sorted(
     path
     for path in FOLDER.rglob("*.yaml")
-    if path.name != "strimzi-values.yaml" and path.parent.name not in {"kind", "dashboards"}
+    if path.name != "strimzi-values.yaml" and path.parent.name not in {"kind", "alerts", "dashboards"}
 )
 
 POD_SPECS = {
@@ -141,14 +145,42 @@ def test_strimzi_watches_our_namespaces_only() -> None:
     assert "watchAnyNamespace" not in values
 
 
-def test_every_dashboard_of_the_chart_is_in_the_kustomization() -> None:
+def of_the_charts(pattern: str) -> set[Path]:
+    """Return the files that are the same for every release, and so can do without the chart."""
+    return {file for chart in ("shop", "operator") for file in (ROOT / "charts" / chart / "files").glob(pattern)}
+
+
+def test_every_dashboard_of_the_charts_is_in_the_kustomization() -> None:
     [kustomization] = resources(FOLDER / "dashboards" / "kustomization.yaml")
     listed = {
         (FOLDER / "dashboards" / file).resolve()
         for generator in kustomization["configMapGenerator"]
         for file in generator["files"]
     }
-    assert listed == set((ROOT / "charts" / "shop" / "files" / "dashboards").glob("*.json"))
+    assert listed == of_the_charts("dashboards/*.json")
+
+
+def test_every_alert_of_the_charts_is_in_the_kustomization() -> None:
+    [kustomization] = resources(FOLDER / "alerts" / "kustomization.yaml")
+    files = [(FOLDER / "alerts" / file).resolve() for file in kustomization["resources"]]
+    assert set(files) == of_the_charts("alerts/*.yaml")
+    rules = [rule for file in files for rule in resources(file)]
+    assert len({rule["metadata"]["name"] for rule in rules}) == len(files)
+    assert Definitions([make_prometheus(print)]).troubles(rules) == []
+
+
+def test_the_operator_may_see_what_the_example_consumes(tmp_path: Path) -> None:
+    """The page gives the user the rights that the example takes, beside those that it has for the services."""
+    page = ROOT / "docs" / "howto" / "scale-consumers.md"
+    [line] = [line for line in lines(page) if line.words[:4] == ["helm", "upgrade", "main", "charts/kafka"]]
+    users = [one for one in yaml.safe_load_all(release_of(line, tmp_path)) if one and one["kind"] == "KafkaUser"]
+    [user] = [one for one in users if one["metadata"]["name"] == "shop-lagscaler"]
+    acls = user["spec"]["authorization"]["acls"]
+    seen = {(acl["resource"]["type"], acl["resource"]["name"]) for acl in acls if "Describe" in acl["operations"]}
+
+    [example] = resources(FOLDER / "operator" / "kafkaconsumer.yaml")
+    spec = example["spec"]
+    assert {("group", spec["group"]), *(("topic", topic) for topic in spec["topics"])} <= seen
 
 
 def test_the_transition_is_in_the_place_of_the_charts_own_command_line(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ WORDS = {
     "outcome": {"Applied", "Refused"},
     "direction": {"up", "down"},
 }
-RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["spec"]["groups"] for rule in group["rules"]]
 DASHBOARD: dict[str, Any] = json.loads(BOARD.read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 ALERTING = [Query(rule["alert"], rule["expr"]) for rule in RULES]

@@ -1,7 +1,7 @@
 """
 A cluster for the tests: one of our own, or the one that TASKBRIDGE_TEST_KUBECONFIG names.
 
-That other one must have the images that `python -m images build` prints, and nodes called node1 and node2.
+That other one must have the images that `python -m images build` prints, and a node in each of zone-1 and zone-2.
 """
 
 from __future__ import annotations

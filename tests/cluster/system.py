@@ -20,6 +20,12 @@ from standin.resources import read
 from standin.secret import manifest
 from tests.cluster.kube import ROOT, Kube
 
+ZONE = "topology.kubernetes.io/zone"
+"""The label by which the two nodes are known: what they are called differs from one cluster to the next."""
+
+KEPT, DRAINED = "zone-1", "zone-2"
+"""Where the databases, Kafka and all that stands beside the shop are, and where the node is that is drained."""
+
 KAFKA = "kafka.kafka.svc.cluster.local:9092"
 
 SERVICES = ("orders", "inventory", "fraud", "payments", "payouts", "notifications")
@@ -36,6 +42,41 @@ CONNECT = "shop-connect"
 """What charts/kafka calls the Connect that publishes the outbox of this installation."""
 
 DJANGO = "import django; django.setup()\n"
+
+TRAFFIC = """
+import sys, threading
+from django.core.management import call_command
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), ended.set()), daemon=True).start()
+print("begun", flush=True)
+while not ended.is_set():
+    call_command("traffic", "--rate", sys.argv[1], "--seconds", "3", "--json")
+"""
+"""People use the shop until a line comes in. In short rounds, since one that is broken off may lose what it does."""
+
+
+class Load:
+    """What goes on in a pod until it is told to end."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """`process` says a line once it has begun, and reads one to end."""
+        self._process = process
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n", self._said()
+
+    def assert_goes_on(self) -> None:
+        """Fail, with what it said, if it has ended by itself."""
+        assert self._process.poll() is None, self._said()
+
+    def end(self) -> str:
+        """Have it end, and return what it said; it must have gone on until now, and nothing may have failed."""
+        self.assert_goes_on()
+        said = self._said()
+        assert self._process.returncode == 0, said
+        return said
+
+    def _said(self) -> str:
+        return self._process.communicate("enough\n", timeout=240)[0]
 
 
 class System:
@@ -70,7 +111,7 @@ class System:
         every = yaml.safe_load((ROOT / "charts/shop/values.yaml").read_text())["services"]
         services |= {name: idle for name in every if name not in SERVICES}
         small = {"requests": {"cpu": "20m", "memory": "96Mi"}}
-        on_node1 = {"kubernetes.io/hostname": "node1"}
+        kept = {ZONE: KEPT}
         connect = {"strimzi.io/cluster": CONNECT, "strimzi.io/name": f"{CONNECT}-connect"}
         return {
             "image": image("shop"),
@@ -91,11 +132,11 @@ class System:
             "jobs": {"resources": small, "seed": {"enabled": True, "customers": 20, "products": 10}},
             "postgresql": {
                 "enabled": True, "image": image("postgres"), "persistence": idle, "resources": small,
-                "nodeSelector": on_node1,
+                "nodeSelector": kept,
             },
             "redis": {
                 "enabled": True, "image": image("redis"), "persistence": idle, "resources": small,
-                "nodeSelector": on_node1,
+                "nodeSelector": kept,
             },
             "networkPolicy": {"postgresql": {"clients": [{"podSelector": {"matchLabels": connect}}]}},
         }  # fmt: skip
@@ -243,10 +284,15 @@ class System:
         """Have people use the shop; all that they do must be done."""
         self.manage("traffic", "--rate", str(rate), "--seconds", str(seconds), "--json")
 
-    def start_traffic(self, rate: int, seconds: int) -> subprocess.Popen[str]:
+    def start_traffic(self, rate: int) -> Load:
         """Have people use the shop meanwhile."""
-        command = ("python", "manage.py", "traffic", "--rate", str(rate), "--seconds", str(seconds), "--json")
-        return self.kube.start("exec", "--namespace", "shop", self.cli(), "--", *command)
+        command = ("python", "-c", f"{DJANGO}{TRAFFIC}", str(rate))
+        return Load(self.kube.start("exec", "--stdin", "--namespace", "shop", self.cli(), "--", *command))
+
+    def node(self, zone: str) -> str:
+        """Return the name of the node in a zone."""
+        [node] = json.loads(self.kube.run("get", "nodes", "--selector", f"{ZONE}={zone}", "--output", "json"))["items"]
+        return str(node["metadata"]["name"])
 
     def account(self) -> dict[str, Any]:
         """Return what the journal makes of everything that was dispatched and run, as it stands now."""

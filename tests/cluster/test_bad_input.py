@@ -7,6 +7,7 @@ One story: the tests follow one another in this order. In the end the shop is in
 from __future__ import annotations
 
 import json
+import secrets
 from typing import Any
 
 import pytest
@@ -134,6 +135,25 @@ def test_a_change_that_the_api_server_refuses_is_taken_back_once_its_jobs_are_go
     shop.settled()
 
 
+def test_a_missing_secret_of_the_application_is_named_and_taken_up_once_it_is_there(shop: System) -> None:
+    serving, values = _serving(shop), shop.values()
+    values["app"] |= {"generateSecret": False, "existingSecret": "absent"}
+    shop.install("shop", "shop", "shop", values, "--timeout", "2m")
+    said = 'CreateContainerConfigError: secret "absent" not found'
+    wait_for(lambda: said in _waiting(shop.kube), "a new pod says which Secret is missing")
+    _still_serves(shop, serving)
+    made = {"secret-key": secrets.token_urlsafe(50), "api-tokens": secrets.token_urlsafe(40)}
+    shop.secret("shop", "absent", made)
+    shop.kube.rolled_out("shop", *(f"deployment/shop-{name}" for name in (*DOES_WITHOUT, *NEEDS_KAFKA)))
+    assert _waiting(shop.kube) == ""
+    assert serving.isdisjoint(_serving(shop))
+    shop.traffic(5, 2)
+    shop.settled()
+    # Whoever needs the shop next waits for it.
+    shop.install("shop", "shop", "shop", shop.values(), "--timeout", "2m")
+    shop.kube.run("delete", "secret", "absent", "--namespace", "shop")
+
+
 def _deployed(shop: System) -> str:
     """Return the revision to go back to."""
     history = json.loads(shop.kube.helm("history", "shop", "--namespace", "shop", "--output", "json"))
@@ -183,7 +203,8 @@ def _endings(kube: Kube, container: str) -> str:
 
 
 def _waiting(kube: Kube) -> str:
-    """Return why containers do not start."""
+    """Return why containers do not start: reasons, each with what is said of it."""
     containers = _statuses(kube, "initContainerStatuses") + _statuses(kube, "containerStatuses")
-    reasons = {one["state"].get("waiting", {}).get("reason", "") for one in containers}
-    return " ".join(sorted(reasons - {"", "PodInitializing", "ContainerCreating"}))
+    states = [one["state"].get("waiting", {}) for one in containers]
+    chosen = [one for one in states if one.get("reason", "") not in {"", "PodInitializing", "ContainerCreating"}]
+    return "\n".join(sorted({f"{one['reason']}: {one.get('message', '')}" for one in chosen}))

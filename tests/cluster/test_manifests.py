@@ -14,6 +14,7 @@ from tests.cluster.kube import ROOT, Kube
 from tests.cluster.operating import define
 
 FOLDER = ROOT / "k8s"
+CHARTS = ROOT / "charts"
 MANIFESTS = sorted((FOLDER / "examples").glob("*.yaml"))
 
 TRIED = "tried"
@@ -51,11 +52,18 @@ def test_the_namespaces_refuse_what_is_not_restricted(defined: Kube) -> None:
         assert 'violates PodSecurity "restricted:latest"' in said
 
 
-def test_the_dashboards_are_taken_as_config_maps(defined: Kube) -> None:
-    made = defined.run("kustomize", "--load-restrictor", "LoadRestrictionsNone", str(FOLDER / "dashboards"))
-    said = defined.run("apply", "--dry-run=server", "--namespace", "shop", "--filename", "-", stdin=made)
-    boards = sorted((ROOT / "charts" / "shop" / "files" / "dashboards").glob("*.json"))
-    assert said.count("created (server dry run)") == len(boards) == 4
+@pytest.mark.parametrize(
+    ("folder", "kind", "suffix"),
+    [("alerts", "prometheusrule.monitoring.coreos.com", "yaml"), ("dashboards", "configmap", "json")],
+)
+def test_what_stands_for_a_charts_own_files_is_taken(folder: str, kind: str, suffix: str, defined: Kube) -> None:
+    made = defined.run("kustomize", "--load-restrictor", "LoadRestrictionsNone", str(FOLDER / folder))
+    strictly = ("--dry-run=server", "--validate=strict")
+    said = defined.run("apply", *strictly, "--namespace", "shop", "--filename", "-", stdin=made)
+    files = [file for chart in ("shop", "operator") for file in (CHARTS / chart / "files" / folder).glob(f"*.{suffix}")]
+    taken = [line for line in said.splitlines() if line.endswith("created (server dry run)")]
+    assert len(taken) == len(files) == 5
+    assert all(line.startswith(f"{kind}/taskbridge-") for line in taken), said
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,18 @@ One story: the tests follow one another in this order.
 from __future__ import annotations
 
 import json
-import subprocess
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.kube import ROOT, is_ready, wait_for
+from tests.cluster.operating import define
 from tests.cluster.previous import previous_chart
-from tests.cluster.system import DJANGO, MOVED, SERVICES, System, ran_by_side
+from tests.cluster.system import DJANGO, DRAINED, KEPT, MOVED, SERVICES, ZONE, Load, System, ran_by_side
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -30,6 +33,59 @@ with transaction.atomic():
     sys.stdin.readline()
 """
 """Dispatches a task that needs the row of an order, and holds that row until it is told not to."""
+
+ROLLED = ("web", "relay", "celeryWorker", "kafkaWorker")
+"""Values of the kinds of pods that serve people, and execute and pass on tasks."""
+
+OPTIONAL = {"Cutover", "HorizontalPodAutoscaler", "Ingress", "KafkaConsumer", "PodMonitor", "PrometheusRule"}
+"""Kinds of what charts/shop makes only where it is asked to, or where the cluster knows them."""
+
+
+class Customer:
+    """A pod that a policy lets through to the shop's web pods and to nothing else."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._load: Load | None = None
+
+    def begin(self) -> None:
+        """Have it order, and look at what it has ordered, until `end`."""
+        script = (Path(__file__).parent / "pods" / "customer.py").read_text()
+        command = ("python", "-c", script, "http://shop-web")
+        self._load = Load(self._system.kube.start("exec", "--stdin", "--namespace", "shop", "customer", "--", *command))
+
+    def assert_goes_on(self) -> None:
+        """Fail if it has ended by itself."""
+        assert self._load is not None
+        self._load.assert_goes_on()
+
+    def end(self) -> None:
+        """Have it end: each of its requests was answered, and each of its orders came to its end."""
+        assert self._load is not None
+        said = json.loads(self._load.end())
+        assert said["failed"] == []
+        assert len(said["placed"]) > 5
+        self._system.settled()
+        ids = ", ".join(f"'{one}'" for one in said["placed"])
+        states = self._system.sql(f"SELECT state FROM orders_order WHERE id IN ({ids})").split()  # noqa: S608
+        assert len(states) == len(said["placed"])
+        assert set(states) <= {"confirmed", "rejected"}
+
+
+@pytest.fixture
+def customer(system: System) -> Iterator[Customer]:
+    """A customer in the shop's own test pod, which here stays; not on the node that is drained."""
+    hooks = yaml.safe_load_all(system.kube.helm("get", "hooks", "shop", "--namespace", "shop"))
+    [pod] = [one for one in hooks if one and one["kind"] == "Pod"]
+    pod["metadata"] = {"name": "customer", "namespace": "shop", "labels": pod["metadata"]["labels"]}
+    pod["spec"] |= {"nodeSelector": {ZONE: KEPT}, "terminationGracePeriodSeconds": 0}
+    pod["spec"]["containers"][0]["command"] = ["sleep", "infinity"]
+    system.kube.apply(pod)
+    try:
+        system.kube.run("wait", "--namespace", "shop", "pod/customer", "--for=condition=Ready", "--timeout=120s")
+        yield Customer(system)
+    finally:
+        system.kube.run("delete", "pod", "customer", "--namespace", "shop")
 
 
 def test_the_topics_and_users_of_the_strimzi_render_are_made(system: System) -> None:
@@ -47,6 +103,12 @@ def test_all_pods_are_ready_under_restricted(system: System) -> None:
     assert len(pods) > 8
     assert [pod["metadata"]["name"] for pod in pods if not is_ready(pod)] == []
     assert system.kube.get("networkpolicies", "shop")["items"]
+
+
+def test_a_pod_of_the_shop_has_no_compiler(system: System) -> None:
+    script = "for one in gcc cc g++ c++ clang ld make python; do command -v $one; done; true"
+    said = system.kube.execute("shop", "deployment/shop-web", "sh", "-c", script)
+    assert [Path(line).name for line in said.split()] == ["python"]
 
 
 def test_a_pod_that_is_not_restricted_is_refused(system: System) -> None:
@@ -90,6 +152,14 @@ def test_the_stage_moves_and_kafka_executes(system: System) -> None:
     ran = ran_by_side(system.settled()) - before
     assert ran["kafka"] > 10
     assert ran["celery"] > 0, "what was not moved stays where it was"
+    # The web pods dispatch to Kafka, too: so far only the pod for commands has.
+    before, detours = system.settled(), _detours(system)
+    assert "Succeeded" in system.kube.helm("test", "shop", "--namespace", "shop", "--timeout", "5m")
+    after = system.settled()
+    dispatched = "shop.orders.tasks.validate_order"
+    assert ran_by_side(after, dispatched) - ran_by_side(before, dispatched) == {"kafka": 1}
+    assert set(ran_by_side(after, "shop.orders.") - ran_by_side(before, "shop.orders.")) == {"kafka"}
+    assert _detours(system) == detours, "the relay has sent what they could not"
 
 
 def test_a_new_password_needs_no_restart(system: System) -> None:
@@ -98,12 +168,12 @@ def test_a_new_password_needs_no_restart(system: System) -> None:
     name = before["metadata"]["name"]
     mounted = ("cat", "/etc/taskbridge/kafka/password")
     old = system.kube.execute("shop", name, *mounted)
-    load = system.start_traffic(5, 15)
+    load = system.start_traffic(5)
     system.rotate("shop-worker-orders")
     # A kubelet looks at a pod that changes at once, and at others once a minute.
     system.kube.run("annotate", "pod", name, "--namespace", "shop", "example.com/rotated=yes")
     wait_for(lambda: system.kube.execute("shop", name, *mounted) != old, "the pod has the new password", 240)
-    _finish(load)
+    load.end()
     system.settled()
     changed = "password of Kafka user shop-worker-orders has changed"
     wait_for(lambda: changed in _log(system, name), "the worker has read its new password")
@@ -119,10 +189,12 @@ def test_a_new_password_needs_no_restart(system: System) -> None:
     assert _restarts(system, "shop", name) == 0
 
 
-def test_a_drain_under_load_lets_a_task_end_and_loses_nothing(system: System) -> None:
-    """A task is in the middle of its work on node2 when that is drained: it ends there, and runs once."""
-    _move(system, "cli", "node1")
-    _move(system, "worker-orders", "node2")
+def test_a_drain_under_load_lets_a_task_end_and_loses_nothing(system: System, customer: Customer) -> None:
+    """A task is in the middle of its work on the node that is drained: it ends there, and people notice nothing."""
+    drained = system.node(DRAINED)
+    _move(system, "cli", system.node(KEPT))
+    for component in ("worker-orders", "celery-orders", "web"):
+        _move(system, component, drained)
     command = ("python", "-c", f"{DJANGO}{LONG_TASK}")
     holding = system.kube.start("exec", "--stdin", "--namespace", "shop", system.cli(), "--", *command)
     assert holding.stdin is not None
@@ -130,9 +202,10 @@ def test_a_drain_under_load_lets_a_task_end_and_loses_nothing(system: System) ->
     task = holding.stdout.readline().strip()
     runs = f"SELECT count(*), count(finished_at), max(state) FROM journal_run WHERE task_id = '{task}'"  # noqa: S608
     wait_for(lambda: system.sql(runs) == "1|0|", f"task {task} runs")
-    load = system.start_traffic(5, 25)
-    system.kube.run("cordon", "node2")
-    drain = system.kube.start("drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s")
+    load = system.start_traffic(3)
+    customer.begin()
+    system.kube.run("cordon", drained)
+    drain = system.kube.start("drain", drained, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s")
     left = ("pods", "shop", "--selector", "app.kubernetes.io/component=worker-orders")
     wait_for(
         lambda: [one for one in system.kube.get(*left)["items"] if "deletionTimestamp" in one["metadata"]],
@@ -142,71 +215,112 @@ def test_a_drain_under_load_lets_a_task_end_and_loses_nothing(system: System) ->
     holding.communicate("go on\n", timeout=60)
     said, _ = drain.communicate(timeout=260)
     assert drain.returncode == 0, said
-    assert not [pod for pod in system.kube.pods("shop") if pod["spec"].get("nodeName") == "node2"]
+    assert not [pod for pod in system.kube.pods("shop") if pod["spec"].get("nodeName") == drained]
     assert system.sql(runs) == "1|1|SUCCESS"
-    _finish(load)
-    system.settled()
+    load.end()
+    customer.end()
     assert system.sql(runs) == "1|1|SUCCESS"
-    system.kube.run("uncordon", "node2")
+    system.kube.run("uncordon", drained)
 
 
-def test_an_upgrade_and_a_rollback_move_neither_replicas_nor_stage(system: System) -> None:
-    values = system.values()
-    values["kafkaWorker"]["autoscaling"] = {"enabled": True}
+def test_an_upgrade_and_a_rollback_under_load_move_neither_replicas_nor_stage(
+    system: System, customer: Customer
+) -> None:
+    values = _everything(system)
     system.install("shop", "shop", "shop", values)
     system.kube.run("scale", "--namespace", "shop", "deployment/shop-worker-orders", "--replicas=2")
     _wait_for_replicas(system, "shop-worker-orders", 2)
     stages = _stages(system)
-    load = system.start_traffic(3, 20)
-    values["relay"]["podAnnotations"] = {"example.com/changed": "yes"}
-    values["web"]["podAnnotations"] = {"example.com/changed": "yes"}
-    values["kafkaWorker"]["podAnnotations"] = {"example.com/changed": "yes"}
+    load = system.start_traffic(3)
+    customer.begin()
+    first = _rolled(system)
+    assert len(first) > len(ROLLED)
+    for name in ROLLED:
+        values[name]["podAnnotations"] = {"example.com/changed": "yes"}
     system.install("shop", "shop", "shop", values)
-    _finish(load)
+    wait_for(lambda: not first & _rolled(system), "the pods from before the upgrade have ended")
+    load.assert_goes_on()
+    customer.assert_goes_on()
     _wait_for_replicas(system, "shop-worker-orders", 2)
     assert _stages(system) == stages
+    second = _rolled(system)
     system.kube.helm("rollback", "shop", "--namespace", "shop", "--wait", "--timeout", "8m")
+    wait_for(lambda: not second & _rolled(system), "the pods from before the rollback have ended")
+    load.end()
+    customer.end()
     _wait_for_replicas(system, "shop-worker-orders", 2)
     assert _stages(system) == stages
-    system.settled()
 
 
-def test_an_upgrade_from_the_version_before_moves_no_stage(system: System, tmp_path: Path) -> None:
+def test_the_way_from_the_version_before_and_back_moves_neither_replicas_nor_stage(
+    system: System, tmp_path: Path
+) -> None:
     before = previous_chart("shop", ROOT, tmp_path)
     assert before is not None, "the version before is not in this checkout: fetch its whole history"
     stages = _stages(system)
-    values = system.values()
+    values = _everything(system)
     # 0.1.0 does not know `postgresql.clients`.
     del values["networkPolicy"]
     system.install("shop", str(before), "shop", values)
-    system.install("shop", "shop", "shop", system.values())
+    older = system.revision("shop")
+    system.install("shop", "shop", "shop", _everything(system))
+    _wait_for_replicas(system, "shop-worker-orders", 2)
+    assert _stages(system) == stages
+    system.kube.helm("rollback", "shop", str(older), "--namespace", "shop", "--wait", "--timeout", "8m")
+    release = json.loads(system.kube.helm("get", "metadata", "shop", "--namespace", "shop", "--output", "json"))
+    assert release["version"] == yaml.safe_load((before / "Chart.yaml").read_text())["version"]
+    _wait_for_replicas(system, "shop-worker-orders", 2)
     assert _stages(system) == stages
     system.settled()
 
 
 def test_an_uninstall_leaves_only_what_the_notes_name(system: System) -> None:
+    system.install("shop", "shop", "shop", _everything(system), "--timeout", "4m")
+    assert {kind for kind, _ in _parts(system)} >= OPTIONAL
     notes = system.kube.helm("get", "notes", "shop", "--namespace", "shop").splitlines()
     named = [words for line in notes if (words := line.split())[:2] == ["kubectl", "delete"]]
     assert named
     system.kube.helm("uninstall", "shop", "--namespace", "shop", "--wait", "--timeout", "4m")
     for _, *words in named:
         system.kube.run(*words)
+    wait_for(lambda: not _parts(system), "nothing is left that the notes do not name")
+
+
+def _everything(system: System) -> dict[str, Any]:
+    """Return the values of a shop that has all that the chart can make; nobody is there to look after some of it."""
+    define(system.kube)
+    system.secret("shop", "bridge-tokens", {"operator": secrets.token_urlsafe(40)})
+    values = system.values()
+    values["kafkaWorker"]["autoscaling"] = {"enabled": True}
+    values["operator"] = {"enabled": True}
+    values["web"]["bridgeTokensSecret"] = "bridge-tokens"
+    values["web"]["hpa"] = {"enabled": True, "minReplicas": 2, "maxReplicas": 2}
+    values["web"]["ingress"] = {"enabled": True, "hosts": ["shop.example.com"]}
+    return values
+
+
+def _parts(system: System) -> set[tuple[str, str]]:
+    """Return kind and name of what there is of the release."""
     kinds = "pods,deployments,statefulsets,jobs,services,configmaps,secrets,serviceaccounts,networkpolicies,pvc,pdb"
-
-    def left() -> list[str]:
-        found = system.kube.get(kinds, "shop", "--selector", "app.kubernetes.io/instance=shop")["items"]
-        return [f"{one['kind'].lower()}/{one['metadata']['name']}" for one in found]
-
-    wait_for(lambda: not left(), "nothing is left that the notes do not name")
+    kinds += ",hpa,ingresses,podmonitors,prometheusrules,kafkaconsumers,cutovers"
+    found = system.kube.get(kinds, "shop", "--selector", "app.kubernetes.io/instance=shop")["items"]
+    return {(one["kind"], one["metadata"]["name"]) for one in found}
 
 
-def _finish(load: subprocess.Popen[str]) -> None:
-    said, _ = load.communicate(timeout=240)
-    assert load.returncode == 0, said
+def _rolled(system: System) -> set[str]:
+    """Return the pods that serve people, and execute and pass on tasks, by their unique names; also those that end."""
+    roles = ("--selector", "taskbridge.dev/role in (web, relay, celery, worker)")
+    return {str(pod["metadata"]["uid"]) for pod in system.kube.get("pods", "shop", *roles)["items"]}
 
 
 def _log(system: System, pod: str) -> str:
     return system.kube.run("logs", "--namespace", "shop", pod, "--container", "worker")
+
+
+def _detours(system: System) -> int:
+    """Return how often the web pods have said that a task does not go straight to Kafka."""
+    selected = ("--selector", "app.kubernetes.io/component=web", "--container", "web", "--tail=-1")
+    return system.kube.run("logs", "--namespace", "shop", *selected).count("goes to the outbox")
 
 
 def _kafka_executes_orders(system: System, before: dict[str, Any]) -> bool:
@@ -225,17 +339,16 @@ def _stages(system: System) -> list[tuple[str, str, float]]:
 
 
 def _move(system: System, component: str, node: str) -> None:
-    """Have the only pod of a Deployment on the node."""
+    """Have a pod of a Deployment on the node."""
     selector = f"app.kubernetes.io/component={component}"
-    [pod] = system.kube.pods("shop", selector)
-    if pod["spec"]["nodeName"] == node:
+    pods = system.kube.pods("shop", selector)
+    if node in {pod["spec"]["nodeName"] for pod in pods}:
         return
-    system.kube.run("cordon", pod["spec"]["nodeName"])
-    system.kube.run("delete", "pod", "--namespace", "shop", pod["metadata"]["name"], timeout=240)
+    system.kube.run("cordon", pods[0]["spec"]["nodeName"])
+    system.kube.run("delete", "pod", "--namespace", "shop", pods[0]["metadata"]["name"], timeout=240)
     system.kube.rolled_out("shop", f"deployment/shop-{component}")
-    system.kube.run("uncordon", pod["spec"]["nodeName"])
-    [moved] = system.kube.pods("shop", selector)
-    assert moved["spec"]["nodeName"] == node
+    system.kube.run("uncordon", pods[0]["spec"]["nodeName"])
+    assert node in {pod["spec"]["nodeName"] for pod in system.kube.pods("shop", selector)}
 
 
 def _wait_for_replicas(system: System, deployment: str, count: int) -> None:

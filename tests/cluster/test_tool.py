@@ -23,6 +23,11 @@ from cluster.lifecycle import Cluster, image_of
 from cluster.supervisor import wait_until
 from tests.cluster.manifests import deployment, namespace, network_policy, pod, service
 
+pytestmark = pytest.mark.skipif(
+    "TASKBRIDGE_TEST_KUBECONFIG" in os.environ,
+    reason="this is about clusters of its own, which need Linux and root: unset TASKBRIDGE_TEST_KUBECONFIG",
+)
+
 PATIENCE = 60.0
 
 Clusters = Callable[[Path], Cluster]
@@ -111,6 +116,21 @@ def test_two_nodes_of_two_zones_are_ready(cluster: Cluster, kubectl: Shell) -> N
     found = json.loads(done.stdout)
     assert found["ready"] is True
     assert {name: one["ready"] for name, one in found["nodes"].items()} == dict.fromkeys(NODES, True)
+
+
+def test_a_command_of_the_shell_has_kubectl_and_speaks_with_the_cluster(cluster: Cluster) -> None:
+    command = [sys.executable, "-m", "cluster", "shell", "--state-dir", str(cluster.layout.root), "--"]
+    # A machine may have a kubectl, and a cluster, of its own.
+    environment = {**os.environ, "PATH": "/nowhere", "KUBECONFIG": "/nowhere"}
+    done = subprocess.run(
+        [*command, "kubectl", "get", "nodes", "--output=name"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [f"node/{name}" for name in NODES]
 
 
 def test_up_again_leaves_the_cluster_as_it_is(cluster: Cluster) -> None:

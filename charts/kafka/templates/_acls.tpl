@@ -36,6 +36,11 @@ Rights, as lists of rules of a KafkaUser. Every name is literal. Read, Write and
 {{- include "kafka.acl" (list "group" $name (list "Describe")) -}}
 {{- end -}}
 {{- end -}}
+{{- range $kind, $names := dict "group" .Values.users.lagscaler.groups "topic" .Values.users.lagscaler.topics -}}
+{{- range $names -}}
+{{- include "kafka.acl" (list $kind . (list "Describe")) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* To run one service's records; takes (dict "context" $ "service" "orders"). */ -}}

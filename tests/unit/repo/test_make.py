@@ -107,7 +107,12 @@ def test_clean_stops_what_runs_before_it_removes_its_folder(checkout: Path, stat
 @pytest.mark.parametrize(
     ("user", "go", "cluster", "without"),
     [
-        (0, True, ["made charts", "made cluster-packages", "made test-cluster"], ""),
+        (
+            0,
+            True,
+            ["made charts", "made cluster-packages", "ran cluster", "ran images", "made test-cluster"],
+            "",
+        ),
         (1000, True, ["made charts"], "WITHOUT make test-cluster"),
         (0, False, [], "WITHOUT make charts and make test-cluster"),
     ],

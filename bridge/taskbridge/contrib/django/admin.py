@@ -75,7 +75,7 @@ class ServiceFlagAdmin(ReadOnlyAdmin):
 
 @admin.register(Transition)
 class TransitionAdmin(ReadOnlyAdmin):
-    """Who moved what, when and why; the database itself lets nobody change it."""
+    """Who moved what, when and why; rows are only added: triggers refuse to change or delete one."""
 
     list_display = ("at", "action", "service", "task", "way", "who", "why", "verdict_state", "override")
     list_filter = ("service", "action", "override", ("at", admin.DateFieldListFilter))
