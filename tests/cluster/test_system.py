@@ -64,7 +64,7 @@ class Customer:
         assert self._load is not None
         said = json.loads(self._load.end())
         assert said["failed"] == []
-        assert len(said["placed"]) > 5
+        assert said["placed"]
         self._system.settled()
         ids = ", ".join(f"'{one}'" for one in said["placed"])
         states = self._system.sql(f"SELECT state FROM orders_order WHERE id IN ({ids})").split()  # noqa: S608
@@ -223,55 +223,39 @@ def test_a_drain_under_load_lets_a_task_end_and_loses_nothing(system: System, cu
     system.kube.run("uncordon", drained)
 
 
-def test_an_upgrade_and_a_rollback_under_load_move_neither_replicas_nor_stage(
-    system: System, customer: Customer
+def test_an_upgrade_and_a_rollback_under_load_lose_nothing_and_move_neither_replicas_nor_stage(
+    system: System, customer: Customer, tmp_path: Path
 ) -> None:
-    values = _everything(system)
-    system.install("shop", "shop", "shop", values)
-    system.kube.run("scale", "--namespace", "shop", "deployment/shop-worker-orders", "--replicas=2")
-    _wait_for_replicas(system, "shop-worker-orders", 2)
-    stages = _stages(system)
-    load = system.start_traffic(3)
-    customer.begin()
-    first = _rolled(system)
-    assert len(first) > len(ROLLED)
-    for name in ROLLED:
-        values[name]["podAnnotations"] = {"example.com/changed": "yes"}
-    system.install("shop", "shop", "shop", values)
-    wait_for(lambda: not first & _rolled(system), "the pods from before the upgrade have ended")
-    load.assert_goes_on()
-    customer.assert_goes_on()
-    _wait_for_replicas(system, "shop-worker-orders", 2)
-    assert _stages(system) == stages
-    second = _rolled(system)
-    system.kube.helm("rollback", "shop", "--namespace", "shop", "--wait", "--timeout", "8m")
-    wait_for(lambda: not second & _rolled(system), "the pods from before the rollback have ended")
-    load.end()
-    customer.end()
-    _wait_for_replicas(system, "shop-worker-orders", 2)
-    assert _stages(system) == stages
-
-
-def test_the_way_from_the_version_before_and_back_moves_neither_replicas_nor_stage(
-    system: System, tmp_path: Path
-) -> None:
+    """From the version before to this one and back; all pods of the release roll, so the load comes from elsewhere."""
     before = previous_chart("shop", ROOT, tmp_path)
     assert before is not None, "the version before is not in this checkout: fetch its whole history"
-    stages = _stages(system)
     values = _everything(system)
     # 0.1.0 does not know `postgresql.clients`.
     del values["networkPolicy"]
     system.install("shop", str(before), "shop", values)
     older = system.revision("shop")
-    system.install("shop", "shop", "shop", _everything(system))
+    system.kube.run("scale", "--namespace", "shop", "deployment/shop-worker-orders", "--replicas=2")
+    _wait_for_replicas(system, "shop-worker-orders", 2)
+    stages = _stages(system)
+    customer.begin()
+    first = _rolled(system)
+    assert len(first) > len(ROLLED)
+    values = _everything(system)
+    for name in ROLLED:
+        values[name]["podAnnotations"] = {"example.com/changed": "yes"}
+    system.install("shop", "shop", "shop", values)
+    wait_for(lambda: not first & _rolled(system), "the pods from before the upgrade have ended")
+    customer.assert_goes_on()
     _wait_for_replicas(system, "shop-worker-orders", 2)
     assert _stages(system) == stages
+    second = _rolled(system)
     system.kube.helm("rollback", "shop", str(older), "--namespace", "shop", "--wait", "--timeout", "8m")
     release = json.loads(system.kube.helm("get", "metadata", "shop", "--namespace", "shop", "--output", "json"))
     assert release["version"] == yaml.safe_load((before / "Chart.yaml").read_text())["version"]
+    wait_for(lambda: not second & _rolled(system), "the pods from before the rollback have ended")
+    customer.end()
     _wait_for_replicas(system, "shop-worker-orders", 2)
     assert _stages(system) == stages
-    system.settled()
 
 
 def test_an_uninstall_leaves_only_what_the_notes_name(system: System) -> None:
