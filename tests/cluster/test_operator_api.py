@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -238,6 +239,9 @@ def test_of_two_consumers_of_one_deployment_the_older_one_scales(town: Town, log
     town.deployment("shared", 1)
     town.consumer("shared", topic)
     town.wait("shared", "Ready", "Auto")
+    # An age is told in whole seconds.
+    made = town.get("kcon", "shared")["metadata"]["creationTimestamp"]
+    wait_for(lambda: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}" > made, "the next second", PATIENCE, 0.1)
     town.consumer("younger", topic, targetRef={"name": "shared"})
     assert "older KafkaConsumer shared" in town.wait("younger", "Ready", "TargetTaken")["message"]
     town.run("delete", "kcon", "shared", "--wait=true", "--timeout=30s")

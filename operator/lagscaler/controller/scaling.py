@@ -339,6 +339,9 @@ class Scaling:
             if error.gone:
                 self._world.forget(CONSUMERS, consumer.key, consumer.uid)
             return False
+        if self._world.uid(CONSUMERS, consumer.key) != consumer.uid:
+            # It went while it was read, and would be there for ever again.
+            return False
         self._world.see(CONSUMERS, None, body)
         metadata = body["metadata"]
         return (metadata["uid"], metadata["generation"]) == (consumer.uid, consumer.generation)

@@ -178,6 +178,25 @@ def test_what_the_watch_has_not_told_yet_is_obeyed(meanwhile: str) -> None:
     story(play)
 
 
+def test_what_goes_while_it_is_read_stays_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
+        read = one.kubernetes.one
+
+        async def late(kind: Any, key: Key) -> dict[str, Any]:
+            found = await read(kind, key)
+            one.kubernetes.remove(CONSUMERS, "orders")
+            return found
+
+        monkeypatch.setattr(one.kubernetes, "one", late)
+        one.sampler.lag = 100_000
+        await until(lambda: not one.world.consumers, "it is gone")
+        await one.turns(5)
+        assert (one.world.consumers, one.kubernetes.scaled) == ({}, [])
+
+    story(play)
+
+
 def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses() -> None:
     async def play(one: Stage) -> None:
         await until(lambda: one.status().get("desiredReplicas") == 1, "the first decision")
