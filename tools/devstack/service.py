@@ -197,13 +197,11 @@ class Service(ABC):
         self._record(None, None)
 
     def pause(self) -> None:
-        """Stop the server's processes where they are: connections stay open and nothing answers."""
-        self._signal(signal.SIGSTOP)
+        """Stop the server's processes where they are: connections stay open and nothing answers from now on."""
+        if self._process is not None:
+            self._process.pause(timeout=self.stop_timeout)
 
     def resume(self) -> None:
         """Let a paused server go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
         if self._process is not None:
-            self._process.signal(number)
+            self._process.signal(signal.SIGCONT)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 
 import pytest
 
@@ -44,11 +42,11 @@ def test_a_broker_that_hangs_and_goes_on(admin: Administrator, request_: Request
     async def pause() -> list[Reading]:
         async with Sampler(admin.settings, timeout=60.0, attempt=2.0) as sampler:
             before = await until(sampler, request_, lambda one: not one.gaps)
-            os.kill(admin.broker.pid, signal.SIGSTOP)
+            await asyncio.to_thread(admin.broker.pause)
             try:
                 hung = (await sampler.sample([request_]))["x"]
             finally:
-                os.kill(admin.broker.pid, signal.SIGCONT)
+                admin.broker.resume()
             return [before, hung, await until(sampler, request_, lambda one: not one.gaps)]
 
     before, hung, after = asyncio.run(pause())

@@ -1,9 +1,38 @@
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
-from devstack.process import ProcessId, last_lines, server_environment
+import psutil
+import pytest
+
+from devstack.errors import ServiceFailedError
+from devstack.process import GuardedServer, ProcessId, last_lines, server_environment
+
+MANY_THREADS = """
+import threading, time
+
+def busy():
+    while True:
+        time.sleep(0.001)
+
+for _ in range(60):
+    threading.Thread(target=busy, daemon=True).start()
+print("started", flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[GuardedServer]:
+    """A server of sixty busy threads, whose guard is this process."""
+    command = [sys.executable, "-c", MANY_THREADS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        yield GuardedServer(ProcessId.of(os.getpid()), ProcessId.of(child.pid))
+        child.kill()
 
 
 def test_a_living_process_is_found():
@@ -47,3 +76,30 @@ def test_a_server_sees_none_of_the_shells_settings(monkeypatch):
 
     assert environment["JAVA_HOME"] == "/opt/java"
     assert not {"PGPORT", "JAVA_TOOL_OPTIONS"} & environment.keys()
+
+
+def test_a_paused_server_runs_in_none_of_its_threads(server):
+    threads = [psutil.Process(thread.id) for thread in server.server.process().threads()]
+    assert len(threads) == 61
+
+    for _ in range(20):
+        server.pause(timeout=60)
+        running = [thread.pid for thread in threads if thread.status() != psutil.STATUS_STOPPED]
+        server.signal(signal.SIGCONT)
+
+        assert running == []
+
+
+def test_a_server_that_cannot_be_paused_is_named(server, monkeypatch):
+    monkeypatch.setattr(server, "signal", lambda _: None)
+
+    with pytest.raises(ServiceFailedError, match=f"process {server.server.pid} was not paused within 0.1 s"):
+        server.pause(timeout=0.1)
+
+
+def test_a_server_that_ended_is_not_waited_for(server):
+    server.signal(signal.SIGKILL)
+    os.waitid(os.P_PID, server.server.pid, os.WEXITED | os.WNOWAIT)
+
+    server.pause(timeout=60)
+    assert not server.is_running()
