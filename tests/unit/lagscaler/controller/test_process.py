@@ -356,7 +356,7 @@ def test_a_list_is_believed_of_what_was_replaced_even_if_its_version_is_older(pl
             await until(lambda: one.api.world.consumers, "it is known")
             one.api.bodies["KafkaConsumer", orders] = consumer_body(meta={"uid": "heir", "resourceVersion": "9"})
             one.path.write_text(MAIN + "namespaces: [shop]\n")
-            await until(lambda: one.api.world.consumers[orders].uid == "heir", "the other one is known")
+            await until(lambda: one.api.world.uid(CONSUMERS, orders) == "heir", "the other one is known")
 
     play(story)
 
