@@ -25,12 +25,19 @@ _TIMEOUT = 1500.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test of this folder time; a mark of its own that gives it more stays."""
+    """
+    Give every test of this folder time, and two processes (`--dist loadgroup`) a cluster each.
+
+    One has the shop, whose tests are one story, and the other all else. A cluster that is given is one, and so is then
+    the process. A mark of a test's own that gives it more time stays.
+    """
+    given = "TASKBRIDGE_TEST_KUBECONFIG" in os.environ
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if isinstance(item, pytest.Function) and item.path.is_relative_to(Path(__file__).parent):
             own = item.get_closest_marker("timeout")
             if own is None or own.args[0] < _TIMEOUT:
                 item.add_marker(pytest.mark.timeout(_TIMEOUT), append=False)
+            item.add_marker(pytest.mark.xdist_group("shop" if given or "shop" in item.fixturenames else "others"))
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,9 @@ class Soak(Project):
         """Return on which sides each plain task ran."""
         found: dict[str, list[str]] = {}
         for path in self.directory.glob("ran-*.log"):
-            for line in path.read_text().splitlines():
+            # Of the last line there may be a part so far: a write is not seen at once where it goes on in another page.
+            *whole, _ = path.read_text().split("\n")
+            for line in whole:
                 task_id, side, _ = line.split()
                 found.setdefault(task_id, []).append(side)
         return found
