@@ -75,7 +75,7 @@ charts: setup ## Lint, test, score and render every chart, a minute; needs Go 1.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/charts $(ARGS)
 
 test-cluster: setup ## Try everything on Kubernetes, two clusters side by side; needs root, Go, `cluster-packages`
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -v tests/cluster $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -v tests/cluster $(ARGS)
 
 # Test files are shared out between two processes, each with servers of its own: most tests wait more than they compute.
 test: setup ## Run unit, contract and integration tests, against real servers; about 12 minutes on 2 cores

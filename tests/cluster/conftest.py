@@ -10,9 +10,11 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.cluster.kube import ROOT, Kube, tool
 from tests.cluster.operating import Town, define
@@ -24,20 +26,36 @@ _TIMEOUT = 1500.0
 """Seconds for a test and the fixtures that it is the first to need: where nothing is built yet, that is long."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """
-    Give every test of this folder time, and two processes (`--dist loadgroup`) a cluster each.
+STORY = ("test_bad_input.py", "test_operator.py", "test_outbox.py", "test_system.py")
+"""Files whose tests are about the shop, one after another."""
 
-    One has the shop, whose tests are one story, and the other all else. A cluster that is given is one, and so is then
-    the process. A mark of a test's own that gives it more time stays.
+
+class Clusters(LoadScopeScheduling):
     """
-    given = "TASKBRIDGE_TEST_KUBECONFIG" in os.environ
+    Of several processes one gets the story of the shop and another all else, each with a cluster of its own.
+
+    A cluster that is given is one, and so is then the process.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0].rpartition("/")[2]
+        return "story" if file in STORY or "TASKBRIDGE_TEST_KUBECONFIG" in os.environ else "others"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Clusters:
+    """Share the tests out between processes."""
+    return Clusters(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test of this folder time; a mark of its own that gives it more stays."""
     for item in items:
         if isinstance(item, pytest.Function) and item.path.is_relative_to(Path(__file__).parent):
+            assert "shop" not in item.fixturenames or item.path.name in STORY, f"{item.path.name} belongs to STORY"
             own = item.get_closest_marker("timeout")
             if own is None or own.args[0] < _TIMEOUT:
                 item.add_marker(pytest.mark.timeout(_TIMEOUT), append=False)
-            item.add_marker(pytest.mark.xdist_group("shop" if given or "shop" in item.fixturenames else "others"))
 
 
 @pytest.fixture(scope="session")
