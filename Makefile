@@ -74,7 +74,7 @@ charts: setup ## Lint, test, score and render every chart, a minute; needs Go 1.
 	@$(BIN)/python -m charts check
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/charts $(ARGS)
 
-test-cluster: setup ## Try everything on Kubernetes, two clusters side by side; needs root, Go, `cluster-packages`
+test-cluster: setup ## Try everything on two Kubernetes side by side, 22 minutes; needs root, Go, `cluster-packages`
 	@$(BIN)/python -m pytest -n 2 -v tests/cluster $(ARGS)
 
 # Test files are shared out between two processes, each with servers of its own: most tests wait more than they compute.

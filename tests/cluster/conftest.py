@@ -1,5 +1,5 @@
 """
-A cluster for the tests: one of our own, or the one that TASKBRIDGE_TEST_KUBECONFIG names.
+A cluster for the tests: one of our own for each process, or the one that TASKBRIDGE_TEST_KUBECONFIG names.
 
 That other one must have the images that `python -m images build` prints, and a node in each of zone-1 and zone-2.
 """
@@ -52,7 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every test of this folder time; a mark of its own that gives it more stays."""
     for item in items:
         if isinstance(item, pytest.Function) and item.path.is_relative_to(Path(__file__).parent):
-            assert "shop" not in item.fixturenames or item.path.name in STORY, f"{item.path.name} belongs to STORY"
+            if "shop" in item.fixturenames and item.path.name not in STORY:
+                raise pytest.UsageError(f"{item.path.name} is about the shop: name it in STORY")
             own = item.get_closest_marker("timeout")
             if own is None or own.args[0] < _TIMEOUT:
                 item.add_marker(pytest.mark.timeout(_TIMEOUT), append=False)
