@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import operator_cluster
+from benchmarks import operator_cluster, operator_traffic
 from benchmarks.grounds import BenchmarkFailedError
 from benchmarks.operator import SETTLE, main
 from benchmarks.operator_cluster import Kubernetes, consumer, deployment
@@ -168,3 +168,28 @@ def test_a_kubeconfig_that_is_none_is_named(tmp_path_factory: pytest.TempPathFac
 
     with pytest.raises(BenchmarkFailedError, match="is no kubeconfig"):
         asyncio.run(enter())
+
+
+class Full:
+    """A producer without a place for the first `refusals` records."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals, self.written = refusals, 0
+
+    def produce(self, *_: object, **__: object) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise BufferError
+        self.written += 1
+
+    def poll(self, _: float) -> None:
+        """Let nothing be sent."""
+
+
+def test_a_broker_that_falls_behind_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Full(3)
+    operator_traffic._write(late, "t", 0)
+    assert (late.refusals, late.written) == (0, 1)
+    monkeypatch.setattr(operator_traffic, "PATIENCE", -1.0)
+    with pytest.raises(BufferError):
+        operator_traffic._write(Full(3), "t", 0)
