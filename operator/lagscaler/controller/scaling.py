@@ -10,16 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lagscaler.controller import memory, shown
+from lagscaler.controller import memory
 from lagscaler.controller.consumer import Held, Look, Plan, floor, plan
 from lagscaler.controller.ports import KubernetesPort, RecorderPort, SamplerPort
+from lagscaler.controller.publishing import Page, Publisher
 from lagscaler.controller.verdicts import Surroundings
 from lagscaler.controller.world import World
 from lagscaler.kafka.sampler import Reading, Request
 from lagscaler.kubernetes.api import KubernetesError
-from lagscaler.kubernetes.events import Notice
 from lagscaler.kubernetes.kinds import CONSUMERS, DEPLOYMENTS
-from lagscaler.kubernetes.patches import changes
 from lagscaler.metrics import Metrics
 from lagscaler.policy.decide import decide
 from lagscaler.policy.document import worth_saving
@@ -46,8 +45,7 @@ class Track:
 
     about: memory.Subject
     state: State
-    saved: State | None
-    """The state that the status has."""
+    page: Page
     history: History
     held: Held
     due: float
@@ -58,7 +56,6 @@ class Track:
     """Whether a look at Kafka is under way, or what follows from it."""
     planned: Mapping[str, Any] | None = None
     """The last status that was planned: what is new is told by it."""
-    written_at: float = -math.inf
     times_at: float = -math.inf
     sampled_at: float | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -85,7 +82,7 @@ class Scaling:
         """By the name of the cluster; whoever reads the settings puts them here."""
         self._world = world
         self._kubernetes = kubernetes
-        self._recorder = recorder
+        self._publisher = Publisher(world, kubernetes, recorder, clock)
         self._metrics = metrics
         self._stage_of = stage_of
         self._clock = clock
@@ -113,6 +110,7 @@ class Scaling:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publisher.run(), name="what is shown of consumers")
             tasks.create_task(self._follow_changes(tasks), name="changes of consumers")
             while True:
                 self.alive_at = now = self._clock()
@@ -169,7 +167,8 @@ class Scaling:
                 # Nobody looked while the operator was away, which is no failure of Kafka's.
                 state = replace(state, last_complete=max(state.last_complete, now))
             off = any(one.get("reason") == "SwitchedOff" for one in consumer.status.get("conditions") or ())
-            track = Track(about, state, saved, History(consumer.policy.window), Held(off=off), due=now)
+            page = Page(consumer.key, consumer.uid, about, saved)
+            track = Track(about, state, page, History(consumer.policy.window), Held(off=off), due=now)
             self._tracks[consumer.key] = track
         track.history.window = consumer.policy.window
         return track
@@ -233,7 +232,7 @@ class Scaling:
                 _free(busy, key)
 
     async def _finish(self, consumer: KafkaConsumer, track: Track, busy: dict[Key, Track]) -> None:
-        """Carry out what was decided on a consumer; what takes long at it holds up its own next look alone."""
+        """Carry out what was decided on a consumer; replicas that are slow to write hold up its own next look alone."""
         await self._deal(consumer, track)
         _free(busy, consumer.key)
 
@@ -277,7 +276,7 @@ class Scaling:
         return track
 
     async def _carry_out(self, consumer: KafkaConsumer, track: Track, *, fresh: bool) -> None:
-        """Write what is to be written; what fails is tried again at the next look."""
+        """Write replicas, which is tried again at the next look when it fails; what is to be shown is written later."""
         async with track.lock:
             current = self._world.consumers.get(consumer.key)
             if current is None or memory.subject(current) != track.about:
@@ -289,16 +288,16 @@ class Scaling:
             track.held = planned.held
             status = planned.status
             for notice in planned.notices:
-                await self._tell(current, notice)
+                self._publisher.tell(track.page, notice)
             if planned.write is not None and await self._write(current, track, planned, planned.write):
                 status["lastScale"] = dict(planned.last_scale)
-            remember = track.look is not None and (track.saved is None or worth_saving(track.saved, track.state))
-            if remember:
-                status["policy"] = memory.document(current, track.state)
+            saved = track.page.saved
+            learned = track.state if track.look and (saved is None or worth_saving(saved, track.state)) else None
+            if learned is not None:
+                status["policy"] = memory.document(current, learned)
             track.planned = status
             self._gauge(current, status)
-            if await self._show(current, track, status, at_once=remember) and remember:
-                track.saved = track.state
+            self._publisher.show(track.page, status, learned)
 
     async def _write(self, consumer: KafkaConsumer, track: Track, planned: Plan, replicas: int) -> bool:
         """Write the replicas of the Deployment; return whether that was done."""
@@ -327,7 +326,7 @@ class Scaling:
         if planned.overwrites:
             self._metrics.replicas_overwritten.labels(*names).inc()
         if planned.scaled is not None:
-            await self._tell(consumer, planned.scaled)
+            self._publisher.tell(track.page, planned.scaled)
         return True
 
     async def _still_asks(self, consumer: KafkaConsumer) -> bool:
@@ -353,27 +352,6 @@ class Scaling:
             self.changed(consumer.key)
         track.held = replace(track.held, refused=sentence)
 
-    async def _show(self, consumer: KafkaConsumer, track: Track, status: Mapping[str, Any], *, at_once: bool) -> bool:
-        """Write the status where it says something new, figures alone not too often; return whether it was written."""
-        before, now = consumer.status, self._clock()
-        patch = changes(before, status)
-        if not patch:
-            return False
-        often = now - track.written_at < shown.pause(len(self._world.consumers))
-        if often and not at_once and not shown.urgent(before, status):
-            return False
-        try:
-            found = await self._kubernetes.patch_status(CONSUMERS, consumer.key, consumer.uid, patch, first=not before)
-        except KubernetesError as error:
-            logger.warning("the status of KafkaConsumer %s could not be written: %s", consumer.key, error)
-            if error.gone:
-                self._world.forget(CONSUMERS, consumer.key, consumer.uid)
-            return False
-        track.written_at = now
-        if self._world.uid(CONSUMERS, consumer.key) == consumer.uid:
-            self._world.see(CONSUMERS, None, found)
-        return True
-
     def _around(self, consumer: KafkaConsumer) -> Surroundings:
         return Surroundings(
             target=self._world.target_of(consumer),
@@ -390,9 +368,6 @@ class Scaling:
         if not self._world.may_use_bridge(consumer.key.namespace, consumer.bridge):
             return None
         return self._stage_of(consumer.bridge, consumer.service)
-
-    async def _tell(self, consumer: KafkaConsumer, notice: Notice) -> None:
-        await self._recorder.tell(CONSUMERS, consumer.key, consumer.uid, notice)
 
     def _count(self, consumer: KafkaConsumer, track: Track, at: float) -> None:
         """Count one look."""

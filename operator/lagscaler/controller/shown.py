@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FIGURES_EVERY = 10.0
-"""Seconds between two writes that only bring figures up to date, for one resource."""
+FIGURES_EVERY = 8.0
+"""Seconds between two writes that only bring figures up to date, for one resource: each poll of ten seconds has one."""
 
-PER_RESOURCE = 0.03
-"""The same for each resource that there is: a thousand of them make about thirty writes a second."""
-
-
-def pause(resources: int) -> float:
-    """Return the seconds between two writes of figures."""
-    return max(FIGURES_EVERY, PER_RESOURCE * resources)
+APART = 0.03
+"""Seconds between two such writes of different resources: a thousand of them make about thirty writes a second."""
 
 
 def urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -66,9 +66,9 @@ class FakeKubernetes:
         self.unscalable: KubernetesError | None = None
         """What writes of replicas, and only these, are answered with."""
         self.tries = 0
+        """Writes of replicas that were tried."""
         self.stuck: set[str] = set()
         """Writes that get no answer for now: `patch_status`, and those of replicas by the name of the Deployment."""
-        """Writes of replicas that were tried."""
         self._version = 100
 
     def put(self, kind: Kind, body: Mapping[str, Any]) -> None:

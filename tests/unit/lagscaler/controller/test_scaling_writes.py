@@ -243,11 +243,22 @@ def test_the_answer_to_a_write_does_not_bring_back_what_went_meanwhile(heir: boo
     story(play)
 
 
-def test_what_cannot_be_written_to_one_that_was_replaced_does_not_forget_its_heir() -> None:
-    one = Stage()
-    one.kubernetes.put(CONSUMERS, consumer_body())
-    before = one.world.consumers[Key("shop", "orders")]
-    one.kubernetes.put(CONSUMERS, consumer_body(meta={"uid": "heir"}))
-    assert not asyncio.run(one.scaling._show(before, one.scaling._track(before), {"lag": 1}, at_once=True))
-    assert one.world.consumers[Key("shop", "orders")].uid == "heir"
-    assert one.status() == {}
+@pytest.mark.parametrize("slow", ["status", "event"])
+def test_what_is_shown_slowly_holds_up_no_decision_and_no_replicas(slow: str) -> None:
+    async def play(one: Stage) -> None:
+        await until(lambda: one.condition("SLOMet") == ("True", "Within"), "the first look is shown")
+        if slow == "status":
+            one.kubernetes.stuck = {"patch_status"}
+        else:
+            one.recorder.stuck = True
+        one.sampler.lag = 100_000
+        await until(lambda: one.kubernetes.replicas() == 4, "it is scaled")
+        await one.polls(3)
+        one.kubernetes.put(DEPLOYMENTS, deployment_body(7, writer="kubectl"))
+        await until(lambda: one.kubernetes.replicas() == 4, "a foreign write is undone")
+        assert one.status().get("desiredReplicas") == 1
+        one.kubernetes.stuck, one.recorder.stuck = set(), False
+        await until(lambda: one.status().get("desiredReplicas") == 4, "it is shown at last")
+        await until(lambda: "ReplicasOverwritten" in one.recorder.reasons("orders"), "all is told")
+
+    story(play)
