@@ -97,7 +97,7 @@ class Publisher:
 
     def _line_up(self, page: Page) -> None:
         line = self._line(page)
-        if line is not None and not page.busy and line not in page.lines:
+        if line is not None and line not in page.lines:
             page.lines.add(line)
             line.put_nowait(page)
 
@@ -131,6 +131,7 @@ class Publisher:
     async def _write(self, page: Page, line: asyncio.Queue[Page]) -> None:
         page.lines.discard(line)
         if page.busy:
+            # Whoever writes it sees to what came meanwhile.
             return
         page.busy = True
         try:

@@ -42,8 +42,8 @@ def test_a_broker_that_hangs_and_goes_on(admin: Administrator, request_: Request
     async def pause() -> list[Reading]:
         async with Sampler(admin.settings, timeout=60.0, attempt=2.0) as sampler:
             before = await until(sampler, request_, lambda one: not one.gaps)
-            await asyncio.to_thread(admin.broker.pause)
             try:
+                await asyncio.to_thread(admin.broker.pause)
                 hung = (await sampler.sample([request_]))["x"]
             finally:
                 admin.broker.resume()

@@ -110,6 +110,33 @@ def test_statuses_and_events_of_one_resource_are_written_one_after_the_other() -
     play(part)
 
 
+def test_one_that_waits_in_both_lines_is_not_written_twice_at_the_same_time() -> None:
+    async def part(press: Press) -> None:
+        [page] = await press.shown()
+        write = press.kubernetes.patch_status
+        under_way: list[int] = [0]
+
+        async def counted(*args: Any, **options: Any) -> dict[str, Any]:
+            under_way.append(under_way[-1] + 1)
+            found = await write(*args, **options)
+            under_way.append(under_way[-1] - 1)
+            return found
+
+        press.kubernetes.patch_status = counted  # type: ignore[method-assign]
+        press.kubernetes.stuck = {"patch_status"}
+        press.publisher.show(page, {"reason": "Steady", "lag": 1}, None)
+        press.publisher.show(page, {"reason": "Behind", "lag": 2}, None)
+        assert len(page.lines) == 2
+        await until(lambda: page.busy and not page.lines, "both lines came to it")
+        press.publisher.show(page, {"reason": "Steady", "lag": 3}, None)
+        await until(lambda: not page.lines, "it had its turn once more")
+        press.kubernetes.stuck = set()
+        await until(lambda: press.status() == {"reason": "Steady", "lag": 3}, "the newest is written")
+        assert max(under_way) == 1
+
+    play(part)
+
+
 def test_figures_wait_until_they_are_due_and_what_happened_does_not() -> None:
     async def part(press: Press) -> None:
         [page] = await press.shown()
