@@ -44,6 +44,8 @@ WORDS = {
     "decision_delay_median": "from when consumers are due to the last decision, s",
     "decision_delay_at_most": "the same, no more than, s",
     "sampling_seconds": "of these, sampling, s",
+    "looks": "looks at Kafka",
+    "decisions_per_look": "decisions on each consumer in a look",
     "decisions_per_poll": "decisions on each consumer in a poll",
     "status_writes_per_second": "statuses written a second",
     "scale_writes_per_second": "replicas written a second",

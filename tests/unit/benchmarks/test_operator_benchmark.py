@@ -61,6 +61,8 @@ def test_figures_are_of_the_time_between_two_looks(metrics: Metrics) -> None:
         "decision_delay_median": pytest.approx(0.25 + 0.25 * 1.5 / 2),
         "decision_delay_at_most": 1.0,
         "sampling_seconds": pytest.approx(0.7 / 3),
+        "looks": 3.0,
+        "decisions_per_look": pytest.approx(10 / 6),
         "decisions_per_poll": pytest.approx(10 / 12),
         "status_writes_per_second": 30.0,
         "scale_writes_per_second": 0.1,
