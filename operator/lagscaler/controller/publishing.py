@@ -86,6 +86,9 @@ class Publisher:
 
     def tell(self, page: Page, notice: Notice) -> None:
         """Have a notice told."""
+        if len(page.notices) == NOTICES:
+            lost = page.notices[0]
+            logger.warning("KafkaConsumer %s: no event tells %s: %s", page.key, lost.reason, lost.message)
         page.notices.append(notice)
         self._line_up(page)
 

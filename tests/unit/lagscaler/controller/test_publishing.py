@@ -47,6 +47,14 @@ class Press:
         self.now += 10
         return pages
 
+    async def telling(self) -> Page:
+        """Return the page of a new KafkaConsumer about which `First` is being told, for as long as that is stuck."""
+        page = self.page()
+        self.recorder.stuck = True
+        self.publisher.tell(page, notice("First"))
+        await until(lambda: self.recorder.told, "the first is being told")
+        return page
+
     def status(self, name: str = "c0") -> dict[str, Any]:
         """Return what is written."""
         return self.kubernetes.status(CONSUMERS, name)
@@ -94,18 +102,15 @@ def test_the_newest_of_those_that_waited_is_written_and_no_other() -> None:
 
 def test_statuses_and_events_of_one_resource_are_written_one_after_the_other() -> None:
     async def part(press: Press) -> None:
-        page = press.page()
-        press.recorder.stuck = True
-        press.publisher.tell(page, notice())
+        page = await press.telling()
         press.publisher.show(page, {"reason": "Steady"}, None)
-        await until(lambda: press.recorder.told, "it is being told")
-        press.publisher.tell(page, notice("ScaledDown"))
+        press.publisher.tell(page, notice("Second"))
         await press.turns()
-        assert press.recorder.reasons("orders") == ["ScaledUp"]
+        assert press.recorder.reasons("orders") == ["First"]
         assert press.kubernetes.patches == []
         press.recorder.stuck = False
         await until(lambda: press.kubernetes.patches, "the status is written")
-        assert press.recorder.reasons("orders") == ["ScaledUp", "ScaledDown"]
+        assert press.recorder.reasons("orders") == ["First", "Second"]
 
     play(part)
 
@@ -146,8 +151,8 @@ def test_figures_wait_until_they_are_due_and_what_happened_does_not() -> None:
         press.publisher.show(page, {"reason": "Steady", "lag": 2}, None)
         press.publisher.tell(page, notice())
         await until(lambda: press.recorder.told, "an event is told")
-        await press.turns()
-        assert len(press.kubernetes.patches) == 2
+        await until(lambda: not page.busy, "it was told")
+        assert (page.lines, len(press.kubernetes.patches)) == (set(), 2)
         press.publisher.show(page, {"reason": "Behind", "lag": 3}, None)
         await until(lambda: press.status() == {"reason": "Behind", "lag": 3}, "what happened is written")
 
@@ -160,8 +165,7 @@ def test_what_was_learned_goes_with_the_figures_and_is_not_forgotten() -> None:
         learned = State(capacity=7.0)
         press.now -= 9
         press.publisher.show(page, {"reason": "Steady", "policy": "learned"}, learned)
-        await press.turns()
-        assert (len(press.kubernetes.patches), page.saved) == (1, None)
+        assert (page.lines, page.saved) == (set(), None)
         press.now += 9
         press.kubernetes.broken = KubernetesError(0, "away")
         press.publisher.show(page, {"reason": "Steady", "policy": "learned"}, None)
@@ -265,12 +269,9 @@ def test_what_fails_is_tried_again_with_the_next_one_only() -> None:
     play(part)
 
 
-def test_the_oldest_of_too_many_events_are_not_told() -> None:
+def test_the_oldest_of_too_many_events_are_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     async def part(press: Press) -> None:
-        page = press.page()
-        press.recorder.stuck = True
-        press.publisher.tell(page, notice("First"))
-        await until(lambda: press.recorder.told, "the first is being told")
+        page = await press.telling()
         for number in range(publishing.NOTICES + 5):
             press.publisher.tell(page, notice(f"N{number}"))
         press.recorder.stuck = False
@@ -278,14 +279,13 @@ def test_the_oldest_of_too_many_events_are_not_told() -> None:
         assert press.recorder.reasons("orders") == ["First", *(f"N{number}" for number in range(5, 25))]
 
     play(part)
+    lost = [record.getMessage() for record in caplog.records if "no event tells" in record.getMessage()]
+    assert lost == [f"KafkaConsumer shop/orders: no event tells N{number}: 1 → 4" for number in range(5)]
 
 
 def test_nothing_is_written_about_what_is_gone() -> None:
     async def part(press: Press) -> None:
-        page = press.page()
-        press.recorder.stuck = True
-        press.publisher.tell(page, notice("First"))
-        await until(lambda: press.recorder.told, "the first is being told")
+        page = await press.telling()
         press.publisher.tell(page, notice("Second"))
         press.publisher.show(page, {"reason": "Steady"}, None)
         press.page(uid="heir")
@@ -300,10 +300,7 @@ def test_nothing_is_written_about_what_is_gone() -> None:
 
 def test_one_that_is_about_something_else_now_gets_its_events_and_not_its_status() -> None:
     async def part(press: Press) -> None:
-        page = press.page()
-        press.recorder.stuck = True
-        press.publisher.tell(page, notice("First"))
-        await until(lambda: press.recorder.told, "the first is being told")
+        page = await press.telling()
         press.publisher.tell(page, notice("Second"))
         press.publisher.show(page, {"reason": "Steady"}, None)
         press.kubernetes.change(CONSUMERS, "orders", group="another")
